@@ -1,0 +1,1 @@
+"""The judge: checks a quantized checkpoint directory against the specification."""
