@@ -1,0 +1,94 @@
+"""Elementwise arithmetic in the model dtype, as torch does it on CPU.
+
+Each single operation runs in float32 and its result is rounded once to the dtype, to nearest even
+(math.md 1.8). Python numbers are float32 constants, never of the dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .bf16 import float32_to_bf16
+from .fp16 import float32_to_fp16
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+MODEL_DTYPES = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16)
+
+_FAST_FROM = 1 << 16  # elements; below, loading the kernels costs more than it saves
+
+
+def model_dtype(dtype: DTypeLike) -> np.dtype:
+    """Return `dtype` if models come in it (float32, float16, bfloat16). Raises: TypeError."""
+    found = np.dtype(dtype)
+    if found not in MODEL_DTYPES:
+        raise TypeError(f"expected float32, float16 or bfloat16, found {found}")
+    return found
+
+
+def as_float32(x: ArrayLike) -> NDArray[np.float32]:
+    """Widen to float32 without loss.
+
+    Args: x array of float32, float16, bfloat16, or of integers up to 16 bits, or Python numbers
+    (rounded once). Returns: float32. Raises: TypeError for float64 and wide integer arrays, which
+    would lose bits silently.
+    """
+    array = np.asarray(x)
+    python_number = isinstance(x, int | float) and not isinstance(x, np.generic)
+    narrow_integer = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
+    if not (python_number or narrow_integer or array.dtype in MODEL_DTYPES):
+        raise TypeError(f"{array.dtype} does not fit float32 without loss")
+    if array.size >= _FAST_FROM and array.dtype.itemsize == 2 and not narrow_integer:
+        from . import kernels
+
+        return kernels.widen(array)
+    return np.asarray(array.astype(np.float32))
+
+
+def to_dtype(x: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Round float32 values once to `dtype`, to nearest even; overflow becomes inf.
+
+    Args: x as for `as_float32`; dtype float32, float16 or bfloat16. Returns: array of `dtype`.
+    Raises: TypeError for other dtypes. Source: math.md 1.8.
+    """
+    target = model_dtype(dtype)
+    if isinstance(x, np.ndarray) and x.dtype == target:
+        return x
+    wide = as_float32(x)
+    if target == np.float32:
+        return wide
+    if wide.size >= _FAST_FROM:
+        from . import kernels
+
+        return kernels.narrow(wide, target)
+    bits = float32_to_fp16(wide) if target == np.float16 else float32_to_bf16(wide)
+    return bits.view(target)
+
+
+def _in_float32(op: Callable, x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
+    target = model_dtype(dtype)
+    with np.errstate(all="ignore"):  # torch gives inf and NaN in silence
+        return to_dtype(np.asarray(op(as_float32(x), as_float32(y))), target)
+
+
+def add(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Return round_dtype(x + y). Arguments and errors as `to_dtype`; x and y broadcast."""
+    return _in_float32(np.add, x, y, dtype)
+
+
+def sub(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Return round_dtype(x - y). Arguments and errors as `to_dtype`; x and y broadcast."""
+    return _in_float32(np.subtract, x, y, dtype)
+
+
+def mul(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Return round_dtype(x · y). Arguments and errors as `to_dtype`; x and y broadcast."""
+    return _in_float32(np.multiply, x, y, dtype)
+
+
+def div(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Return round_dtype(x / y). Arguments and errors as `to_dtype`; x and y broadcast."""
+    return _in_float32(np.divide, x, y, dtype)
