@@ -1,1 +1,135 @@
-"""The pytest plugin of the judge."""
+"""The pytest plugin of the judge: options, one test per requirement, the report at the end.
+
+The options carry the prefix `--slimcheck-`, so that they cannot collide with another plugin's.
+`conformance/conftest.py` of the source tree adds the short names for `pytest conformance`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from slimcheck.report import Report
+
+_SUITE = Path(__file__).parent / "suite"
+_REPORT: pytest.StashKey["Report"] = pytest.StashKey()
+_LISTS = {
+    "consumer": "hold the directory to what this engine needs (repeatable)",
+    "select": "only requirements whose id matches GLOB (repeatable)",
+    "ignore": "not the requirements whose id matches GLOB (repeatable)",
+    "report": "also write jsonl=FILE or junit=FILE (repeatable)",
+}
+_VALUES = {
+    "checkpoint": "directory to judge (default: the embedded golden checkpoints)",
+    "level": "layout or values (default: values)",
+    "producer": "judge as this producer profile (default: detected)",
+    "tensor": "only findings about tensors whose name matches GLOB",
+}
+
+
+def add_options(parser: pytest.Parser, prefix: str, leave_out: tuple[str, ...] = ()) -> None:
+    """Register the options as `--{prefix}NAME`."""
+    group = parser.getgroup("slimcheck", "conformance of a quantized checkpoint")
+    for name, text in _VALUES.items():
+        if name not in leave_out:
+            group.addoption(f"--{prefix}{name}", dest=_dest(name), default=None, help=text)
+    for name, text in _LISTS.items():
+        if name not in leave_out:
+            group.addoption(
+                f"--{prefix}{name}", dest=_dest(name), action="append", default=[], help=text
+            )
+    if "strict" not in leave_out:
+        group.addoption(
+            f"--{prefix}strict",
+            dest=_dest("strict"),
+            action="store_true",
+            help="a violated SHOULD fails too",
+        )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser, "slimcheck-")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    directory = _option(session.config, "checkpoint")
+    if directory is None:
+        return
+    from slimcheck.run import RunError, run
+
+    option = session.config.getoption
+    try:
+        session.config.stash[_REPORT] = run(
+            directory,
+            level=_option(session.config, "level") or "values",
+            producer=_option(session.config, "producer"),
+            consumers=option(_dest("consumer")),
+            select=option(_dest("select")),
+            ignore=option(_dest("ignore")),
+            tensor=_option(session.config, "tensor"),
+            strict=option(_dest("strict")),
+        )
+    except RunError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of the suite's two files only the one that has work is collected."""
+    if collection_path.parent != _SUITE:
+        return None
+    unused = "test_golden.py" if _REPORT in config.stash else "test_conformance.py"
+    return True if collection_path.name == unused else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "slimcheck_result" in metafunc.fixturenames:
+        results = metafunc.config.stash[_REPORT].results
+        metafunc.parametrize("slimcheck_result", results, ids=[r.requirement.id for r in results])
+    if "golden_case" in metafunc.fixturenames:
+        from slimspec.golden import checkpoint_cases
+
+        cases = checkpoint_cases()
+        metafunc.parametrize("golden_case", cases, ids=[case.id for case in cases])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    report = session.config.stash.get(_REPORT, None)
+    if report is None:
+        return
+    from slimcheck.report import ExitCode
+    from slimcheck.run import RunError, write_reports
+
+    if report.exit_code is ExitCode.NOTHING_CHECKED and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    try:
+        write_reports(report, session.config.getoption(_dest("report")))
+    except RunError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    report = config.stash.get(_REPORT, None)
+    if report is None:
+        return
+    from io import StringIO
+
+    from rich.console import Console
+
+    from slimcheck.report.terminal import print_notes
+
+    text = StringIO()
+    print_notes(report, Console(file=text, width=100, highlight=False))
+    terminalreporter.section("slimcheck")
+    terminalreporter.write(text.getvalue())
+
+
+def _dest(name: str) -> str:
+    return f"slimcheck_{name}"
+
+
+def _option(config: pytest.Config, name: str) -> str | None:
+    value: str | None = config.getoption(_dest(name))
+    return value

@@ -1,0 +1,137 @@
+"""The command `slimcheck`: judge a directory, explain a requirement, list the rules."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import slimspec
+
+_EPILOG = """\
+exit codes: 0 conformant, 1 not conformant, 2 interrupted, 3 a bug in slimcheck,
+4 wrong usage or a directory that cannot be judged, 5 nothing was checked
+
+other commands: slimcheck explain ID    what a requirement asks, why, and how to mend it
+                slimcheck rules         every requirement, a line each"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv[:1] == ["explain"]:
+            return _explain(argv[1:])
+        if argv[:1] == ["rules"]:
+            return _rules(argv[1:])
+        return _check(argv)
+    except KeyboardInterrupt:
+        print("slimcheck: interrupted", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        print(f"slimcheck: internal error, please report: {error!r}", file=sys.stderr)
+        return 3
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a run."""
+    add = parser.add_argument
+    add("--level", choices=("layout", "values", "numeric"), default="values",
+        help="layout: headers and JSON only; values: also read the tensors (default)")  # fmt: skip
+    add("--producer", metavar="PROFILE", help="judge as this producer profile (default: detected)")
+    add("--consumer", metavar="NAME", action="append", default=[],
+        help="also hold the directory to what this engine needs (repeatable)")  # fmt: skip
+    add("--select", metavar="GLOB", action="append", default=[],
+        help="only requirements whose id matches (repeatable)")  # fmt: skip
+    add("--ignore", metavar="GLOB", action="append", default=[],
+        help="not the requirements whose id matches (repeatable)")  # fmt: skip
+    add("--tensor", metavar="GLOB", help="only findings about tensors whose name matches")
+    add("--strict", action="store_true", help="a violated SHOULD fails too")
+    add("--report", metavar="FORM=FILE", action="append", default=[],
+        help="also write jsonl=FILE or junit=FILE (repeatable)")  # fmt: skip
+    add("-q", "--quiet", action="store_true", help="print the verdict only")
+
+
+def _check(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="slimcheck",
+        description="Judge a quantized checkpoint directory against the specification.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {slimspec.__version__}")
+    add_options(parser)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stop:
+        return 4 if stop.code else 0
+
+    from rich.console import Console
+
+    from slimcheck.report.terminal import print_report
+    from slimcheck.run import RunError, run, write_reports
+
+    try:
+        report = run(
+            args.directory,
+            level=args.level,
+            producer=args.producer,
+            consumers=args.consumer,
+            select=args.select,
+            ignore=args.ignore,
+            tensor=args.tensor,
+            strict=args.strict,
+        )
+        print_report(report, Console(highlight=False), quiet=args.quiet)
+        write_reports(report, args.report)
+    except RunError as error:
+        print(f"slimcheck: {error}", file=sys.stderr)
+        return 4
+    return int(report.exit_code)
+
+
+def _explain(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="slimcheck explain")
+    parser.add_argument("id", nargs="+")
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stop:
+        return 4 if stop.code else 0
+
+    from difflib import get_close_matches
+
+    from slimcheck.explain import explanation
+    from slimspec import requirements
+
+    catalogue = requirements.load()
+    for key in args.id:
+        requirement = catalogue.get(key.upper())
+        if requirement is None:
+            near = get_close_matches(key.upper(), catalogue, n=3)
+            hint = f"; near: {', '.join(near)}" if near else ""
+            print(f"slimcheck: no requirement {key!r}{hint}", file=sys.stderr)
+            return 4
+        print(explanation(requirement))
+    return 0
+
+
+def _rules(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="slimcheck rules")
+    try:
+        parser.parse_args(argv)
+    except SystemExit as stop:
+        return 4 if stop.code else 0
+
+    from slimspec import requirements
+
+    for requirement in requirements.load().values():
+        print(
+            f"{requirement.id:<12}{requirement.level:<8}{requirement.phase:<8}"
+            f"{requirement.scope_name:<26}{requirement.title}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

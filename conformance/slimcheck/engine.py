@@ -1,0 +1,192 @@
+"""Run the rules over a directory and gather what they say into a report."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from slimcheck import registry
+from slimcheck.context import Context
+from slimcheck.findings import Finding, Group, gather
+from slimcheck.modules import modules
+from slimspec import requirements
+from slimspec.checkpoint import Checkpoint, CheckpointError
+
+if TYPE_CHECKING:
+    from slimspec.requirements import Requirement
+
+LEVELS = ("layout", "values", "numeric")
+
+
+class Status(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not applicable"
+    NOT_CHECKED = "not checked"  # belongs to a higher level, or was deselected
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for (the options of the command and of the pytest plugin)."""
+
+    level: str = "values"
+    producer: str | None = None
+    consumers: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    tensor: str | None = None
+    strict: bool = False
+
+    def chooses(self, requirement: str) -> bool:
+        if self.select and not any(fnmatchcase(requirement, glob) for glob in self.select):
+            return False
+        return not any(fnmatchcase(requirement, glob) for glob in self.ignore)
+
+
+@dataclass
+class Result:
+    """What became of one requirement."""
+
+    requirement: "Requirement"
+    status: Status
+    groups: list[Group] = field(default_factory=list)
+    counts: bool = False  # its violation makes the directory non-conformant
+
+
+def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
+    """Judge a directory: one `Result` per requirement, in catalogue order.
+
+    Raises:
+        CheckpointError: a shard cannot be read while its values are scanned.
+    """
+    contexts = list(_contexts(checkpoint, options))
+    catalogue = requirements.load()
+    applicable: set[str] = set()
+    findings: list[Finding] = []
+    for context in contexts:
+        chosen = {
+            key for key, req in catalogue.items() if options.chooses(key) and _applies(req, context)
+        }
+        findings += _run_layout(context, chosen, applicable)
+        if options.level != "layout":
+            findings += _run_values(context, chosen, applicable, options.tensor)
+    if options.tensor:
+        findings = [f for f in findings if _about(f, options.tensor)]
+    groups: dict[str, list[Group]] = {}
+    for group in gather(findings):
+        groups.setdefault(group.requirement, []).append(group)
+    profiles = frozenset(context.profile for context in contexts)
+    return [
+        _result(req, groups.get(key, []), key in applicable, profiles, options)
+        for key, req in catalogue.items()
+    ]
+
+
+def _contexts(checkpoint: Checkpoint, options: Options) -> Iterator[Context]:
+    profile = options.producer or checkpoint.profile.name
+    if not checkpoint.parts:
+        yield Context(checkpoint, checkpoint, "whole", profile, consumers=options.consumers)
+        return
+    yield Context(checkpoint, checkpoint, "root", profile, consumers=options.consumers)
+    for part in checkpoint.parts:
+        yield Context(
+            part.checkpoint,
+            checkpoint,
+            "part",
+            profile,
+            prefix=part.name + "/",
+            consumers=options.consumers,
+        )
+
+
+def _applies(requirement: "Requirement", context: Context) -> bool:
+    """Whether the requirement speaks of this profile and of a type that occurs here."""
+    profiles = requirement.profiles
+    if profiles and context.profile not in profiles:
+        return False
+    if requirement.types and context.where != "root":
+        return not context.types.isdisjoint(requirement.types)
+    return True
+
+
+def _run_layout(context: Context, chosen: set[str], applicable: set[str]) -> list[Finding]:
+    findings: list[Finding] = []
+    for key, rule in registry.layout_rules().items():
+        if key in chosen and context.where in rule.on:
+            applicable.add(key)
+            findings += rule.check(context)
+    return findings
+
+
+def _run_values(
+    context: Context, chosen: set[str], applicable: set[str], tensor: str | None
+) -> list[Finding]:
+    rules = [rule for key, rule in registry.value_rules().items() if key in chosen]
+    if not rules or context.where == "root":
+        return []
+    findings: list[Finding] = []
+    for module in modules(context):
+        if tensor and not any(fnmatchcase(module.tensor(s), tensor) for s in module.cls.tensors):
+            continue
+        for rule in rules:
+            if rule.labels is None or module.base_label in rule.labels:
+                applicable.add(rule.requirement)
+                findings += rule.check(context, module)
+    return findings
+
+
+def _about(finding: Finding, glob: str) -> bool:
+    return any(fnmatchcase(name, glob) for name in finding.tensors)
+
+
+def _result(
+    requirement: "Requirement",
+    groups: list[Group],
+    applicable: bool,
+    profiles: frozenset[str],
+    options: Options,
+) -> Result:
+    if groups:
+        status = Status.FAILED
+    elif applicable:
+        status = Status.PASSED
+    elif not options.chooses(requirement.id) or (
+        options.level == "layout" and requirement.phase != "layout"
+    ):
+        status = Status.NOT_CHECKED
+    else:
+        status = Status.NOT_APPLICABLE
+    return Result(requirement, status, groups, bool(groups) and _counts(requirement, options))
+
+
+def _counts(requirement: "Requirement", options: Options) -> bool:
+    """Whether a violation makes the directory non-conformant.
+
+    MUST of the format or of the producer always does; a consumer's MUST does only when that
+    consumer was named; SHOULD does only with `strict`.
+    """
+    if requirement.level != "MUST" and not options.strict:
+        return False
+    named = requirement.consumers
+    return not named or not set(named).isdisjoint(options.consumers)
+
+
+def nothing_checked(results: Sequence[Result]) -> bool:
+    return not any(result.status in (Status.PASSED, Status.FAILED) for result in results)
+
+
+def conformant(results: Iterable[Result]) -> bool:
+    return not any(result.counts for result in results)
+
+
+__all__ = [
+    "LEVELS",
+    "CheckpointError",
+    "Options",
+    "Result",
+    "Status",
+    "conformant",
+    "judge",
+    "nothing_checked",
+]

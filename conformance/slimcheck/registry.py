@@ -1,0 +1,108 @@
+"""Rules and the requirements that they check.
+
+A rule is a generator of findings bound to a requirement id. Two kinds:
+
+* a *layout rule* is called once with the `Context` of a directory (headers and JSON only);
+* a *value rule* is called once per module whose weight carries one of its labels, with a
+  `Module` that reads tensor bytes on demand (`slimcheck.modules`).
+
+Where a directory is cut into part{r}-of-{N} sub-directories, the root and every part have a
+context of their own; `on` says which of them a layout rule looks at.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from slimcheck.findings import Finding
+
+if TYPE_CHECKING:
+    from slimcheck.context import Context
+    from slimcheck.modules import Module
+
+LayoutCheck = Callable[["Context"], Iterable[Finding]]
+ValueCheck = Callable[["Context", "Module"], Iterable[Finding]]
+
+WEIGHTS = frozenset({"whole", "part"})  # contexts that hold tensors
+ROOT = frozenset({"whole", "root"})  # contexts that hold config.json and the tokenizer
+EVERYWHERE = WEIGHTS | ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRule:
+    requirement: str
+    check: LayoutCheck
+    on: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRule:
+    requirement: str
+    check: ValueCheck
+    labels: frozenset[str] | None  # None: every module
+
+
+_layout_rules: dict[str, LayoutRule] = {}
+_value_rules: dict[str, ValueRule] = {}
+
+
+def rule(requirement: str, on: frozenset[str] = WEIGHTS) -> Callable[[LayoutCheck], LayoutCheck]:
+    """Bind a layout check to a requirement id.
+
+    Raises:
+        ValueError: the id already has a rule.
+    """
+
+    def bind(check: LayoutCheck) -> LayoutCheck:
+        _refuse_second(requirement)
+        _layout_rules[requirement] = LayoutRule(requirement, check, on)
+        return check
+
+    return bind
+
+
+def value_rule(
+    requirement: str, labels: Iterable[str] | None = None
+) -> Callable[[ValueCheck], ValueCheck]:
+    """Bind a value check to a requirement id, for modules with one of `labels` (None = all).
+
+    Raises:
+        ValueError: the id already has a rule.
+    """
+
+    def bind(check: ValueCheck) -> ValueCheck:
+        _refuse_second(requirement)
+        chosen = None if labels is None else frozenset(labels)
+        _value_rules[requirement] = ValueRule(requirement, check, chosen)
+        return check
+
+    return bind
+
+
+def _refuse_second(requirement: str) -> None:
+    if requirement in _layout_rules or requirement in _value_rules:
+        raise ValueError(f"requirement {requirement} has two rules")
+
+
+def layout_rules() -> dict[str, LayoutRule]:
+    _load_chapters()
+    return _layout_rules
+
+
+def value_rules() -> dict[str, ValueRule]:
+    _load_chapters()
+    return _value_rules
+
+
+def _load_chapters() -> None:
+    for module in _chapters():
+        import_module(module)
+
+
+def _chapters() -> Iterator[str]:
+    from slimcheck import rules
+
+    for info in iter_modules(rules.__path__):
+        yield f"slimcheck.rules.{info.name}"

@@ -1,0 +1,94 @@
+"""The report of one run: what was judged, what was found, what it means."""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import IntEnum
+
+from slimcheck.engine import Options, Result, Status, conformant, judge, nothing_checked
+from slimcheck.verdicts import Verdict, layer_kind, verdicts
+from slimspec.checkpoint import Checkpoint
+
+
+class ExitCode(IntEnum):
+    """Same numbers as pytest's."""
+
+    CONFORMANT = 0
+    NOT_CONFORMANT = 1
+    INTERRUPTED = 2
+    OUR_BUG = 3
+    UNUSABLE = 4  # wrong usage, or a directory that cannot be judged at all
+    NOTHING_CHECKED = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that any output form needs."""
+
+    directory: str
+    kind: str
+    profile: str
+    evidence: tuple[str, ...]
+    model_dtype: str | None
+    tensors: int
+    files: int
+    nbytes: int
+    types: dict[str, int]  # label -> number of weights
+    options: Options
+    results: list[Result]
+    verdicts: list[Verdict]
+    exit_code: ExitCode
+
+    @property
+    def conformant(self) -> bool:
+        return self.exit_code is ExitCode.CONFORMANT
+
+    @property
+    def failed(self) -> list[Result]:
+        return [result for result in self.results if result.status is Status.FAILED]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Requirements by status, and violated ones by weight."""
+        tally = Counter(str(result.status) for result in self.results)
+        tally["must"] = sum(r.counts for r in self.failed)
+        tally["notes"] = len(self.failed) - tally["must"]
+        return dict(tally)
+
+
+def build(checkpoint: Checkpoint, options: Options) -> Report:
+    """Judge a directory and report.
+
+    Raises:
+        slimspec.checkpoint.CheckpointError: bytes that the level needs cannot be read.
+    """
+    results = judge(checkpoint, options)
+    holders = [part.checkpoint for part in checkpoint.parts] or [checkpoint]
+    used: Counter[tuple[str, str]] = Counter(
+        (label, layer_kind(name))
+        for holder in holders
+        if holder.description
+        for name, label in holder.description.labels.items()
+        if name.endswith(".weight")
+    )
+    types: Counter[str] = Counter()
+    for (label, _), count in used.items():
+        types[label] += count
+    if nothing_checked(results):
+        code = ExitCode.NOTHING_CHECKED
+    else:
+        code = ExitCode.CONFORMANT if conformant(results) else ExitCode.NOT_CONFORMANT
+    return Report(
+        directory=str(checkpoint.path),
+        kind=checkpoint.kind,
+        profile=options.producer or checkpoint.profile.name,
+        evidence=tuple(checkpoint.profile.evidence),
+        model_dtype=checkpoint.model_dtype,
+        tensors=sum(len(holder.table.names) for holder in holders),
+        files=sum(len(holder.shards) for holder in holders),
+        nbytes=sum(holder.table.nbytes for holder in holders),
+        types=dict(types),
+        options=options,
+        results=results,
+        verdicts=verdicts(results, used),
+        exit_code=code,
+    )

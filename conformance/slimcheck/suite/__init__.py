@@ -1,0 +1,1 @@
+"""The conformance suite that pytest runs: `pytest --pyargs slimcheck.suite`."""

@@ -1,0 +1,19 @@
+"""With a checkpoint named: one test per requirement."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from slimcheck.engine import Result, Status
+from slimcheck.report.terminal import print_group
+
+
+def test_requirement(slimcheck_result: Result) -> None:
+    if slimcheck_result.status in (Status.NOT_APPLICABLE, Status.NOT_CHECKED):
+        pytest.skip(str(slimcheck_result.status))
+    if slimcheck_result.counts:
+        text = StringIO()
+        for group in slimcheck_result.groups:
+            print_group(slimcheck_result, group, Console(file=text, width=100, highlight=False))
+        pytest.fail(text.getvalue(), pytrace=False)
