@@ -92,3 +92,29 @@ def mul(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
 def div(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
     """Return round_dtype(x / y). Arguments and errors as `to_dtype`; x and y broadcast."""
     return _in_float32(np.divide, x, y, dtype)
+
+
+def log2(x: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Return round_dtype(round_float32(log2 x)); 0 gives -inf, negative values NaN.
+
+    The logarithm is taken in float64, whose error vanishes in the rounding to float32: the result
+    is the nearest float32. Just below a power of two that is the power itself.
+    Arguments and errors as `to_dtype`.
+    """
+    target = model_dtype(dtype)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return to_dtype(np.asarray(np.log2(as_float32(x).astype(float))).astype(np.float32), target)
+
+
+def exp2(exponent: ArrayLike, dtype: DTypeLike) -> NDArray:
+    """Return round_dtype(2^e) for integral e (±inf and NaN allowed), exact where dtype holds it.
+
+    In float16, 2^-25 and less is 0 and 2^16 and more is inf. Arguments and errors as `to_dtype`;
+    ValueError for an exponent that is no integer.
+    """
+    target = model_dtype(dtype)
+    wide = as_float32(exponent).astype(float)
+    if (np.isfinite(wide) & (wide != np.trunc(wide))).any():
+        raise ValueError("exp2 is exact for integral exponents only")
+    with np.errstate(over="ignore", under="ignore"):
+        return to_dtype(np.asarray(np.exp2(wide)).astype(np.float32), target)
