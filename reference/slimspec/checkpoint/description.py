@@ -1,0 +1,77 @@
+"""The description JSON: metadata keys apart from one label per tensor.
+
+Source: formats.md section 2.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import Defect, defect
+from .jsonfile import Duplicate, read_json
+
+PREFIX = "quant_model_description"
+OMNI_PREFIX = "thinker."  # Omni adapters put it before every key, metadata included
+
+_FALLBACK_KEYS = frozenset(
+    ("model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type")
+    + ("fa_quant_type", "reduce_quant_type", "metadata", "optional", "is_rot_used")
+    + ("indexer_quant_type", "max_supported_tp", "ascend_quant_method", "is_nzcasted")
+    + ("AtlasGMMPermute", "model_quant_type_second", "kv_cache_type_second")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A description file, split by kind of member, each in file order.
+
+    Attributes:
+        metadata: metadata keys as written (an Omni key keeps its `thinker.` prefix).
+        labels: every other member whose value is a string: tensor name -> label, and the
+            per-layer `*.quant_type` keys that name no tensor.
+        other: every other member whose value is no string (`*.outdim` integers, null, ...).
+    """
+
+    path: Path
+    name: str
+    metadata: dict[str, Any]
+    labels: dict[str, str]
+    other: dict[str, Any]
+    duplicates: tuple[Duplicate, ...]
+    defects: tuple[Defect, ...]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a metadata value by its plain name, also when stored as `thinker.{key}`."""
+        if key in self.metadata:
+            return self.metadata[key]
+        return self.metadata.get(OMNI_PREFIX + key, default)
+
+
+@cache
+def metadata_keys() -> frozenset[str]:
+    """Return the vocabulary of metadata keys (schemas/description_keys.json)."""
+    return _FALLBACK_KEYS
+
+
+def read_description(path: str | Path, *, name: str | None = None) -> Description:
+    """Read the description at `path`; an unreadable one is empty and says why in `defects`."""
+    path = Path(path)
+    name = path.name if name is None else name
+    file = read_json(path, name=name)
+    defects = list(file.defects)
+    members = file.value if isinstance(file.value, dict) else {}
+    if not isinstance(file.value, dict) and not defects:
+        defects.append(defect("json-type", name, f"a {type(file.value).__name__}", "an object"))
+    metadata: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    other: dict[str, Any] = {}
+    keys = metadata_keys()
+    for key, value in members.items():
+        if key.removeprefix(OMNI_PREFIX) in keys:
+            metadata[key] = value
+        elif isinstance(value, str):
+            labels[key] = value
+        else:
+            other[key] = value
+    return Description(path, name, metadata, labels, other, file.duplicates, tuple(defects))

@@ -1,0 +1,303 @@
+"""Open a checkpoint directory: headers and JSON now, tensor bytes when asked.
+
+Source: formats.md sections 0, 1, 5.0; performance.md "Reading checkpoints".
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Config, read_config
+from .description import PREFIX, Description, read_description
+from .dtypes import numpy_dtype
+from .errors import CheckpointError, Defect, clip
+from .family import recognise_kind
+from .header import Header, read_header
+from .index import SUFFIX, SafetensorsIndex, read_index
+from .jsonfile import JsonFile, read_json
+from .profile import (
+    PART,
+    PLAIN_DESCRIPTION,
+    RANK_DIRECTORY,
+    SHARDED_METADATA,
+    TYPED_DESCRIPTION,
+    Detected,
+    detect,
+)
+from .table import Tensor, TensorTable
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One member of the directory listing; size and mode are those of a link's target."""
+
+    name: str
+    size: int
+    mode: int
+    is_directory: bool
+    is_symlink: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One `part{rank}-of-{world}` directory of a compressed checkpoint."""
+
+    name: str
+    rank: int
+    world: int
+    checkpoint: "Checkpoint"
+
+
+class Checkpoint:
+    """A checkpoint directory whose headers and JSON files have been read.
+
+    Attributes:
+        path: the directory.
+        files: its listing, sorted by name (one level).
+        shards: the header of each visible `*.safetensors`, sorted by name.
+        table: all tensors of the shards.
+        description: the description that counts; None when there is none or no single one.
+        description_candidates: names of all description files.
+        config: config.json, or None.
+        indexes: every `*.safetensors.index.json`.
+        sharded_metadata: `model_sharded_metadata.json` (profile OFF), or None.
+        parts: the `part{r}-of-{N}` directories, by rank.
+        rank_directories: names of `rank_{r}` directories (a distributed export left unmerged).
+        nested: names of other sub-directories that hold weights of their own.
+        profile: who wrote it, with evidence.
+        kind: the family: "msmodelslim", "float", "compressed-tensors", "awq", ... or "unknown".
+    """
+
+    def __init__(self, path: Path, profile: str | None, *, parts: bool) -> None:
+        self.path = path
+        self.files = _listing(path)
+        self._notes: list[Defect] = []
+        names = [f.name for f in self.files if not f.is_directory]
+        directories = [f.name for f in self.files if f.is_directory]
+        weights = [n for n in names if n.endswith(".safetensors") and not n.startswith(".")]
+        self.shards: list[Header] = [read_header(path / n, name=n) for n in weights]
+        self.table = TensorTable(self.shards)
+        self.description_candidates = [
+            n for n in names if n == PLAIN_DESCRIPTION or TYPED_DESCRIPTION.fullmatch(n)
+        ]
+        self.description = self._description()
+        self.config: Config | None = (
+            read_config(path / "config.json") if "config.json" in names else None
+        )
+        self.indexes: list[SafetensorsIndex] = [
+            read_index(path / n) for n in names if n.endswith(SUFFIX)
+        ]
+        self.sharded_metadata: JsonFile | None = (
+            read_json(path / SHARDED_METADATA) if SHARDED_METADATA in names else None
+        )
+        self.rank_directories = [d for d in directories if RANK_DIRECTORY.fullmatch(d)]
+        self.parts: list[Part] = _parts(path, directories) if parts else []
+        self.profile = detect(
+            names, directories, self.description, self.description_candidates, self.config,
+            self.table,
+        )  # fmt: skip
+        if profile is not None:
+            self.profile = _force(profile, self.profile)
+        self.nested = [] if not parts else self._nested(directories)
+        self.kind = recognise_kind(
+            names, self.profile, self.description_candidates, self.config, self.table
+        )
+        self._maps: dict[int, NDArray[np.uint8]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.path} {self.kind} {self.profile.name} {len(self.table)} tensors>"
+
+    @property
+    def defects(self) -> list[Defect]:
+        """Every defect of every file of this directory (not of its parts)."""
+        found = list(self._notes)
+        for header in self.shards:
+            found.extend(header.defects)
+        for file in (self.description, self.config, self.sharded_metadata, *self.indexes):
+            if file is not None:
+                found.extend(file.defects)
+        return found
+
+    @cached_property
+    def norm_dtypes(self) -> Counter[str]:
+        """How many `*norm.weight` tensors there are of each dtype tag."""
+        rows = (i for i, name in enumerate(self.table.names) if name.endswith("norm.weight"))
+        return Counter(self.table.dtype(i) for i in rows)
+
+    @property
+    def model_dtype(self) -> str | None:
+        """The dtype D of the float model: config.json's, else that of most norm weights."""
+        if self.config is not None and self.config.model_dtype is not None:
+            return self.config.model_dtype
+        common = [tag for tag, _ in self.norm_dtypes.most_common() if tag in ("F16", "BF16", "F32")]
+        return common[0] if common else None
+
+    @property
+    def model_dtype_conflict(self) -> str | None:
+        """What contradicts `model_dtype`: no norm weight has the dtype that config.json states."""
+        stated = self.config.model_dtype if self.config is not None else None
+        if stated is None or not self.norm_dtypes or stated in self.norm_dtypes:
+            return None
+        found = ", ".join(sorted(self.norm_dtypes))
+        return f"config.json states {stated}, the norm weights are {found}"
+
+    @cached_property
+    def optional(self) -> list[Header]:
+        """Headers of `optional/*.safetensors` (rotations), read when first asked."""
+        folder = self.path / "optional"
+        if not any(f.name == "optional" and f.is_directory for f in self.files):
+            return []
+        names = [f.name for f in _listing(folder) if f.name.endswith(".safetensors")]
+        return [read_header(folder / n, name=f"optional/{n}") for n in names]
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """Return a read-only memory-mapped view of tensor `name` in its stored dtype.
+
+        Raises:
+            CheckpointError: no such tensor, unusable offsets, or a sub-byte dtype.
+        """
+        row = self._row(name)
+        dtype = numpy_dtype(row.dtype)
+        if dtype is None:
+            raise CheckpointError(
+                f"{row.file}: tensor {clip(name, 120)!r}: found dtype {row.dtype}, expected one "
+                "of whole bytes; read it with raw()"
+            )
+        expected = dtype.itemsize * _product(row.shape)
+        if row.end - row.begin != expected:
+            raise CheckpointError(
+                f"{row.file}: tensor {clip(name, 120)!r}: found {row.end - row.begin} bytes, "
+                f"expected {expected} for {row.dtype} {list(row.shape)}"
+            )
+        return self._bytes(row).view(dtype).reshape(row.shape)
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """Return the stored bytes of tensor `name` as a read-only uint8 view, 1-D.
+
+        Raises:
+            CheckpointError: no such tensor or unusable offsets.
+        """
+        return self._bytes(self._row(name))
+
+    def close(self) -> None:
+        """Forget the memory maps; views handed out stay valid."""
+        self._maps.clear()
+
+    def _row(self, name: str) -> Tensor:
+        i = self.table.get(name)
+        if i is None:
+            raise CheckpointError(f"{self.path}: tensor {clip(name, 120)!r} is in no file")
+        row = self.table.row(i)
+        if row.begin < 0:
+            raise CheckpointError(
+                f"{row.file}: tensor {clip(name, 120)!r}: found data_offsets outside the file, "
+                "expected offsets within it"
+            )
+        return row
+
+    def _bytes(self, row: Tensor) -> NDArray[np.uint8]:
+        if row.begin == row.end:  # nothing to map, and an empty file cannot be mapped
+            return np.empty(0, dtype=np.uint8)
+        file = self.table.files.index(row.file)
+        if file not in self._maps:
+            try:
+                self._maps[file] = np.memmap(self.path / row.file, dtype=np.uint8, mode="r")
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{row.file}: cannot be mapped: {error}") from None
+        data = self._maps[file]
+        if row.end > data.size:
+            raise CheckpointError(
+                f"{row.file}: tensor {clip(row.name, 120)!r}: found a file of {data.size} bytes, "
+                f"expected at least {row.end}"
+            )
+        return data[row.begin : row.end]
+
+    def _description(self) -> Description | None:
+        candidates = self.description_candidates
+        if PLAIN_DESCRIPTION in candidates:
+            return read_description(self.path / PLAIN_DESCRIPTION)
+        if len(candidates) == 1:
+            return read_description(self.path / candidates[0])
+        return None
+
+    def _nested(self, directories: Sequence[str]) -> list[str]:
+        own = {"optional", *(part.name for part in self.parts), *self.rank_directories}
+        return [d for d in directories if d not in own and _holds_weights(self.path / d)]
+
+
+def open_checkpoint(path: str | Path, *, profile: str | None = None) -> Checkpoint:
+    """Open a checkpoint directory; what is wrong with its files becomes defects.
+
+    Args:
+        path: the directory.
+        profile: a producer profile that overrides the detected one.
+
+    Raises:
+        CheckpointError: `path` is missing, no directory, or cannot be listed.
+    """
+    return Checkpoint(Path(path), profile, parts=True)
+
+
+def _listing(path: Path) -> list[FileEntry]:
+    shown = clip(str(path))
+    try:
+        if not path.is_dir():
+            reason = "not a directory" if path.exists() else "no such directory"
+            raise CheckpointError(f"{shown}: {reason}")
+        with os.scandir(path) as entries:
+            found = [_file_entry(entry) for entry in entries]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"{shown}: cannot be read: {reason}") from None
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _file_entry(entry: "os.DirEntry[str]") -> FileEntry:
+    try:
+        info = entry.stat()
+    except OSError:  # a dangling link
+        info = entry.stat(follow_symlinks=False)
+    is_directory = stat.S_ISDIR(info.st_mode)
+    mode = stat.S_IMODE(info.st_mode)
+    return FileEntry(entry.name, info.st_size, mode, is_directory, entry.is_symlink())
+
+
+def _parts(path: Path, directories: Sequence[str]) -> list[Part]:
+    parts = []
+    for name in directories:
+        match = PART.fullmatch(name)
+        if match:
+            # parts=False: a link back to the root must not recurse
+            checkpoint = Checkpoint(path / name, "SC", parts=False)
+            parts.append(Part(name, int(match[1]), int(match[2]), checkpoint))
+    return sorted(parts, key=lambda part: (part.world, part.rank))
+
+
+def _holds_weights(path: Path) -> bool:
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return False
+    return any(n.endswith(".safetensors") or n.startswith(PREFIX) for n in names)
+
+
+def _force(profile: str, found: Detected) -> Detected:
+    conflicts = found.conflicts
+    if found.name != profile:
+        conflicts = (f"the files say {found.name}: {'; '.join(found.evidence)}", *conflicts)
+    return Detected(profile, ("asked for", *found.evidence), conflicts, forced=True)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    count = 1
+    for dim in shape:
+        count *= dim
+    return count

@@ -1,0 +1,49 @@
+"""What can be wrong with files: a recorded `Defect`, or a `CheckpointError` where one must stop."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One problem found in a file; reading goes on.
+
+    `code` is stable; `file` is the name inside the checkpoint directory; `message` is one line.
+    """
+
+    code: str
+    file: str
+    tensor: str | None
+    found: str
+    expected: str
+    message: str
+
+
+class CheckpointError(Exception):
+    """The path, or the one tensor that was asked for, cannot be used; the text is one line."""
+
+
+def defect(code: str, file: str, found: Any, expected: Any, *, tensor: str | None = None) -> Defect:
+    """Build a `Defect` whose message is "file: tensor T: found F, expected E"."""
+    shown, wanted = clip(found), clip(expected)
+    where = f"tensor {clip(tensor, 120)!r}: " if tensor is not None else ""
+    return Defect(code, file, tensor, shown, wanted, f"{file}: {where}{shown}; expected {wanted}")
+
+
+def clip(value: Any, limit: int = 200) -> str:
+    """Show a hostile value on one printable line of at most `limit` characters."""
+    text = value if isinstance(value, str) else _plain(value, limit)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _plain(value: Any, limit: int) -> str:
+    # str() of a huge int raises (the digits limit) and repr of a deep list may recurse.
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 512:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, list | dict):
+        try:
+            return repr(value)[: limit + 1]
+        except (RecursionError, ValueError):
+            return f"a {type(value).__name__} of {len(value)} members"
+    return repr(value)

@@ -1,0 +1,197 @@
+"""Strict JSON for hostile files: what `json.load` hides is recorded, never raised.
+
+Source: RFC 8259; formats.md DESC-001, DESC-032; users.md 1.3 (json.load keeps the last of two
+duplicate keys without a word).
+"""
+
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import Defect, clip, defect
+
+SIZE_LIMIT = 64 << 20  # the description of a model of 1e12 weights is about 20 MB
+DEPTH_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A member name that one object holds more than once, with all its values in file order."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFile:
+    """The value of a JSON file (None when unreadable), duplicate members and defects."""
+
+    value: Any
+    duplicates: tuple[Duplicate, ...]
+    defects: tuple[Defect, ...]
+
+
+class JsonError(ValueError):
+    """The text is not strict JSON; carries the defect code."""
+
+    def __init__(self, code: str, found: str, expected: str) -> None:
+        super().__init__(found)
+        self.code, self.found, self.expected = code, found, expected
+
+
+def read_json(path: str | Path, *, limit: int = SIZE_LIMIT, name: str | None = None) -> JsonFile:
+    """Read the strict JSON file at `path`; problems become defects under the file name `name`."""
+    path = Path(path)
+    name = path.name if name is None else name
+    try:
+        raw = _read(path, limit)
+        value, duplicates = loads(raw)
+    except JsonError as error:
+        return JsonFile(None, (), (defect(error.code, name, error.found, error.expected),))
+    except OSError as error:
+        found = f"cannot be read ({error.strerror})"
+        return JsonFile(None, (), (defect("unreadable", name, found, "a readable file"),))
+    defects = tuple(
+        defect(
+            "json-duplicate-key",
+            name,
+            f"member {clip(d.key, 120)!r} occurs {len(d.values)} times with values "
+            + ", ".join(clip(v, 40) for v in d.values[:3]),
+            "each member once",
+        )
+        for d in duplicates
+    )
+    return JsonFile(value, duplicates, defects)
+
+
+def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
+    """Parse strict JSON bytes.
+
+    Returns:
+        The value and the duplicate members.
+
+    Raises:
+        JsonError: not UTF-8 without BOM, not JSON, NaN or Infinity, too deep, a lone surrogate.
+    """
+    text = _decode(raw)
+    duplicates: list[Duplicate] = []
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_collector(duplicates),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise JsonError(
+            "json-depth", "nested too deeply", f"at most {DEPTH_LIMIT} levels"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise _explain(text, error) from None
+    except JsonError:
+        raise
+    except ValueError:  # an integer of more digits than Python converts
+        raise JsonError("json-number", "an integer of thousands of digits", "64 bits") from None
+    if isinstance(value, dict | list) and _too_deep(value):
+        raise JsonError("json-depth", "nested too deeply", f"at most {DEPTH_LIMIT} levels")
+    if "\\ud" in text or "\\uD" in text:
+        _refuse_surrogates(value)
+    return value, tuple(duplicates)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode):
+        raise JsonError("not-a-file", "not a regular file", "a regular file")
+    if info.st_size > limit:
+        raise JsonError("json-size", f"{info.st_size} bytes", f"at most {limit} bytes")
+    with path.open("rb") as stream:
+        raw = stream.read(limit + 1)
+    if not raw:
+        raise JsonError("empty-file", "the file is empty", "a JSON object")
+    if raw.startswith(b"version https://git-lfs"):
+        raise JsonError("lfs-pointer", "a git-LFS pointer, not the file", "run `git lfs pull`")
+    return raw
+
+
+def _decode(raw: bytes) -> str:
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raise JsonError("json-encoding", "starts with a byte order mark", "UTF-8 without BOM")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start} is not UTF-8"
+        raise JsonError("json-encoding", found, "UTF-8 without BOM") from None
+
+
+def _collector(
+    duplicates: list[Duplicate],
+) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            values: dict[str, list[Any]] = {}
+            for key, value in pairs:
+                values.setdefault(key, []).append(value)
+            duplicates.extend(Duplicate(k, tuple(v)) for k, v in values.items() if len(v) > 1)
+        return members
+
+    return collect
+
+
+def _refuse_constant(name: str) -> Any:
+    raise JsonError("json-number", f"the constant {name}", "finite numbers (strict JSON)")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0.0:
+        raise JsonError("json-number", f"the number {clip(text, 40)}", "a finite number")
+    return value
+
+
+def _explain(text: str, error: json.JSONDecodeError) -> JsonError:
+    before = text[: error.pos].rstrip()
+    at = text[error.pos : error.pos + 2]
+    reason = error.msg
+    # CPython 3.13 points at the comma itself and older versions at what follows it.
+    if (before.endswith(",") and at[:1] in ("}", "]")) or "trailing comma" in reason:
+        reason = "trailing comma"
+    elif at in ("//", "/*") or at[:1] == "#":
+        reason = "a comment"
+    found = f"line {error.lineno}:{error.colno}: {reason}"
+    return JsonError("json-syntax", found, "strict JSON")
+
+
+def _too_deep(value: dict[str, Any] | list[Any]) -> bool:
+    level: list[Any] = [value]
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            member
+            for node in level
+            for member in (node.values() if isinstance(node, dict) else node)
+            if isinstance(member, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse_surrogates(value: Any) -> None:
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend(node.keys())
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, str) and not node.isprintable():
+            try:
+                node.encode("utf-8")
+            except UnicodeEncodeError:
+                found = f"a lone surrogate in {clip(node, 60)!r}"
+                raise JsonError("json-encoding", found, "Unicode text") from None

@@ -1,0 +1,140 @@
+"""Who wrote the directory: producer profile detection.
+
+Source: formats.md 5.0 (first match wins) and 1.1 (file names).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .config import Config
+from .description import Description
+from .table import TensorTable
+
+Profile = Literal["L0", "A0", "A1", "MF", "SC", "SH310", "OFF", "CTS"]
+
+PART = re.compile(r"part(\d+)-of-(\d+)")
+RANK_SHARD = re.compile(r"model-rank-(\d+)-part-(\d+)\.safetensors")
+RANK_DIRECTORY = re.compile(r"rank_(\d+)")
+PLAIN_DESCRIPTION = "quant_model_description.json"
+TYPED_DESCRIPTION = re.compile(r"quant_model_description_\w+\.json")
+SHARDED_METADATA = "model_sharded_metadata.json"
+A1_PREFIX, V0_PREFIX = "quant_model_weights", "quant_model_weight"
+COMPRESSED = ("W8A8SC", "W16A16SC")
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The producer profile (None: not of this family), why, and what speaks against it."""
+
+    name: str | None
+    evidence: tuple[str, ...]
+    conflicts: tuple[str, ...] = ()
+    forced: bool = False
+
+
+def detect(
+    files: Sequence[str],
+    directories: Sequence[str],
+    description: Description | None,
+    candidates: Sequence[str],
+    config: Config | None,
+    table: TensorTable,
+) -> Detected:
+    """Apply the detection rules in order; the first match wins.
+
+    Args:
+        files: names of the regular files of the directory.
+        directories: names of its sub-directories.
+        description: the description that counts, if one does.
+        candidates: names of all description files.
+        config: config.json, if present.
+        table: the tensors of the directory.
+    """
+    parts = [d for d in directories if PART.fullmatch(d)]
+    if parts:
+        return Detected("SC", (f"sub-directories {_some(parts)}",))
+    if SHARDED_METADATA in files:
+        return Detected("OFF", (f"file {SHARDED_METADATA}",))
+    ranks = [f for f in files if RANK_SHARD.fullmatch(f)]
+    if ranks:
+        return Detected("SH310", (f"files {_some(ranks)}",))
+    if description is not None and description.name == PLAIN_DESCRIPTION:
+        return _plain(files, description)
+    if description is not None:
+        return _typed(files, description, table)
+    if config is not None and config.quant_method == "compressed-tensors":
+        return Detected(
+            "CTS", ("config.json quantization_config.quant_method is compressed-tensors",)
+        )
+    if len(candidates) > 1:
+        several = f"several description files: {_some(candidates)}"
+        return Detected(None, ("no single description file",), (several,))
+    return Detected(None, ("no quant_model_description*.json",))
+
+
+def _plain(files: Sequence[str], description: Description) -> Detected:
+    label = description.get("model_quant_type")
+    found = [f"description {description.name}"]
+    if label in COMPRESSED:
+        why = f"model_quant_type {label}: one part{{r}}-of-{{N}} directory opened by itself"
+        return Detected("SC", (*found, why))
+    present = [key for key in ("metadata", "group_size", "optional") if _has(description, key)]
+    version = _has(description, "version")
+    if len(present) == 3:
+        found.append("keys metadata, group_size and optional are present")
+        return Detected("A1", tuple(found), _prefix_conflict(files, "A1"))
+    found.append(f"of the keys metadata, group_size and optional it has {_some(present)}")
+    if version:
+        found.append("key version is present")
+        return Detected("A0", tuple(found), _prefix_conflict(files, "A0"))
+    hybrid = "the description has the newer name but no version: read as L0"
+    return Detected("L0", tuple(found), (hybrid,))
+
+
+def _typed(files: Sequence[str], description: Description, table: TensorTable) -> Detected:
+    found = [f"description {description.name}"]
+    if description.get("model_quant_type") in COMPRESSED:
+        why = "a compressed model_quant_type: one part{r}-of-{N} directory opened by itself"
+        return Detected("SC", (*found, why))
+    static = [n for n, label in description.labels.items() if label == "W8A8" and _is_scale(n)]
+    prefixes = [name.removesuffix("deq_scale") for name in static]
+    rows = [table.get(name) for name in static]
+    if static and all(row is not None and table.dtype(row) == "F32" for row in rows):
+        if not any(prefix + "weight_scale" in table for prefix in prefixes):
+            found.append("every static W8A8 linear has float32 deq_scale and no weight_scale")
+            return Detected("MF", tuple(found))
+        found.append("static W8A8 linears have weight_scale")
+    elif static:
+        found.append("static W8A8 linears have deq_scale other than float32")
+    else:
+        untyped = [f for f in files if re.fullmatch(V0_PREFIX + r"(-\d+-of-\d+)?\.safetensors", f)]
+        if untyped:  # 1.1: the rename to the typed name does not reach the shards
+            return Detected("MF", (*found, f"weights file {untyped[0]} without a type"))
+        found.append("no static W8A8 linear")
+    return Detected("L0", tuple(found))
+
+
+def _is_scale(name: str) -> bool:
+    return name.endswith(".deq_scale")
+
+
+def _has(description: Description, key: str) -> bool:
+    return description.get(key, description) is not description
+
+
+def _prefix_conflict(files: Sequence[str], profile: str) -> tuple[str, ...]:
+    weights = [f for f in files if f.endswith(".safetensors")]
+    plural = [f for f in weights if f.startswith(A1_PREFIX)]
+    singular = [f for f in weights if f.startswith(V0_PREFIX) and f not in plural]
+    wrong = singular if profile == "A1" else plural
+    if not wrong:
+        return ()
+    other = "A0" if profile == "A1" else "A1"
+    return (f"the weights file name {wrong[0]} is that of profile {other}",)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) or "none"
+    return shown if len(names) <= 3 else f"{shown}, ... ({len(names)})"
