@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from slimcheck.patterns import collapse
+from slimspec.patterns import collapse
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from slimspec.golden import CheckpointCase, Expected
-
 from slimcheck.run import run
+from slimspec.golden import CheckpointCase, Expected
 
 
 def judged(directory: Path, case: CheckpointCase) -> set[Expected]:

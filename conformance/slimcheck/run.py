@@ -5,8 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from slimspec.layout import profiles
-
 from slimcheck.engine import LEVELS, Options
 from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
@@ -14,6 +12,7 @@ from slimcheck.report.junit import document
 from slimcheck.verdicts import consumers as known_consumers
 from slimspec import requirements
 from slimspec.checkpoint import CheckpointError, open_checkpoint
+from slimspec.layout import profiles
 
 
 class RunError(Exception):

@@ -5,9 +5,8 @@ A valid one must pass; an invalid one must report exactly the findings it was ma
 
 from pathlib import Path
 
-from slimspec.golden import CheckpointCase
-
 from slimcheck.golden import judged
+from slimspec.golden import CheckpointCase
 
 
 def test_golden_checkpoint(golden_case: CheckpointCase, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Golden checkpoints as cases: where they lie, how they are made, what a judge must say.
+
+A *valid* case is a directory; a conforming judge reports no violation. An *invalid* case is a
+patch over a valid one; a judge must report exactly the violations that the case states.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slimspec.data import folder
+from slimspec.golden.patch import apply
+
+
+class Expected(NamedTuple):
+    """One group of findings: requirement, pattern of the tensors (or files) and their number."""
+
+    requirement: str
+    pattern: str
+    count: int
+
+
+@dataclass(frozen=True)
+class CheckpointCase:
+    """One golden checkpoint.
+
+    Attributes:
+        id: stable name, never reused.
+        comment: what the case shows.
+        base: directory of the valid checkpoint, relative to `golden/`.
+        patch: operations over a copy of it; empty for a valid case.
+        expected: the violations a judge must report, no more and no fewer.
+        notes: whether `expected` lists violated SHOULD and consumer requirements too.
+        producer: profile to force (None: detected).
+    """
+
+    id: str
+    comment: str
+    base: str
+    patch: tuple[dict[str, Any], ...]
+    expected: frozenset[Expected]
+    notes: bool
+    producer: str | None
+
+    @property
+    def valid(self) -> bool:
+        return not self.patch
+
+    def materialize(self, directory: Path) -> Path:
+        """Copy the base to `directory` (which must not exist) and apply the patch."""
+        shutil.copytree(folder("golden") / self.base, directory)
+        apply(self.patch, directory)
+        return directory
+
+
+def load_manifest() -> dict[str, Any]:
+    """Return `golden/manifest.json`."""
+    path = folder("golden") / "manifest.json"
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return manifest
+
+
+def checkpoint_cases() -> list[CheckpointCase]:
+    """Every golden checkpoint, valid ones first, in the order of the manifest."""
+    manifest = load_manifest()
+    bases = {row["id"]: row["path"] for row in manifest["checkpoints"]["valid"]}
+    cases = [
+        CheckpointCase(row["id"], row["comment"], row["path"], (), frozenset(), False, None)
+        for row in manifest["checkpoints"]["valid"]
+    ]
+    for row in manifest["checkpoints"]["invalid"]:
+        case = json.loads((folder("golden") / row["path"]).read_text(encoding="utf-8"))
+        cases.append(
+            CheckpointCase(
+                case["id"],
+                case["comment"],
+                bases[case["base"]],
+                tuple(case["patch"]),
+                frozenset(
+                    Expected(e["requirement"], e["pattern"], e["count"]) for e in case["expect"]
+                ),
+                case.get("notes", False),
+                case.get("producer"),
+            )
+        )
+    return cases
