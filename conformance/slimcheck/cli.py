@@ -123,12 +123,13 @@ def _rules(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return 4 if stop.code else 0
 
+    from slimcheck.explain import scope_text
     from slimspec import requirements
 
     for requirement in requirements.load().values():
         print(
             f"{requirement.id:<12}{requirement.level:<8}{requirement.phase:<8}"
-            f"{requirement.scope_name:<26}{requirement.title}"
+            f"{scope_text(requirement):<30}{requirement.title}"
         )
     return 0
 

@@ -79,7 +79,8 @@ class Context:
     @cached_property
     def types(self) -> frozenset[str]:
         """Base labels that occur in the description."""
-        return frozenset(layout.base_label(label) for label in set(self.labels.values()))
+        bases = (layout.base_label(label) for label in set(self.labels.values()))
+        return frozenset(base for base in bases if base is not None)
 
     @cached_property
     def classes(self) -> list[ModuleClass]:
@@ -111,7 +112,7 @@ class Context:
     def file_of(self, tensor: str) -> str:
         """Relative path of the file that holds `tensor` ("" if none does)."""
         table = self.checkpoint.table
-        row = table.find(tensor)
+        row = table.get(tensor)
         return self.prefix + table.file(row) if row is not None else ""
 
 

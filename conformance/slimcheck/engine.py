@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from slimcheck import registry
 from slimcheck.context import Context
 from slimcheck.findings import Finding, Group, gather
-from slimcheck.modules import modules
+from slimcheck.modules import Module, modules
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError
 
@@ -55,11 +55,7 @@ class Result:
 
 
 def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
-    """Judge a directory: one `Result` per requirement, in catalogue order.
-
-    Raises:
-        CheckpointError: a shard cannot be read while its values are scanned.
-    """
+    """Judge a directory: one `Result` per requirement, in catalogue order."""
     contexts = list(_contexts(checkpoint, options))
     catalogue = requirements.load()
     applicable: set[str] = set()
@@ -76,15 +72,14 @@ def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
     groups: dict[str, list[Group]] = {}
     for group in gather(findings):
         groups.setdefault(group.requirement, []).append(group)
-    profiles = frozenset(context.profile for context in contexts)
     return [
-        _result(req, groups.get(key, []), key in applicable, profiles, options)
+        _result(req, groups.get(key, []), key in applicable, options)
         for key, req in catalogue.items()
     ]
 
 
 def _contexts(checkpoint: Checkpoint, options: Options) -> Iterator[Context]:
-    profile = options.producer or checkpoint.profile.name
+    profile = options.producer or checkpoint.profile.name or ""
     if not checkpoint.parts:
         yield Context(checkpoint, checkpoint, "whole", profile, consumers=options.consumers)
         return
@@ -102,7 +97,7 @@ def _contexts(checkpoint: Checkpoint, options: Options) -> Iterator[Context]:
 
 def _applies(requirement: "Requirement", context: Context) -> bool:
     """Whether the requirement speaks of this profile and of a type that occurs here."""
-    profiles = requirement.profiles
+    profiles = requirement.scope.profiles
     if profiles and context.profile not in profiles:
         return False
     if requirement.types and context.where != "root":
@@ -132,8 +127,18 @@ def _run_values(
         for rule in rules:
             if rule.labels is None or module.base_label in rule.labels:
                 applicable.add(rule.requirement)
-                findings += rule.check(context, module)
+                try:
+                    findings += rule.check(context, module)
+                except CheckpointError as error:
+                    findings.append(_unreadable(module, error))
+                    break
     return findings
+
+
+def _unreadable(module: Module, error: CheckpointError) -> Finding:
+    """Bytes that a value rule needs are not there: the container's requirement is violated."""
+    tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
+    return Finding("IDX-001", "unreadable", str(error), "readable tensor data", tensors)
 
 
 def _about(finding: Finding, glob: str) -> bool:
@@ -144,7 +149,6 @@ def _result(
     requirement: "Requirement",
     groups: list[Group],
     applicable: bool,
-    profiles: frozenset[str],
     options: Options,
 ) -> Result:
     if groups:
@@ -168,7 +172,7 @@ def _counts(requirement: "Requirement", options: Options) -> bool:
     """
     if requirement.level != "MUST" and not options.strict:
         return False
-    named = requirement.consumers
+    named = requirement.scope.consumers
     return not named or not set(named).isdisjoint(options.consumers)
 
 
@@ -179,14 +183,3 @@ def nothing_checked(results: Sequence[Result]) -> bool:
 def conformant(results: Iterable[Result]) -> bool:
     return not any(result.counts for result in results)
 
-
-__all__ = [
-    "LEVELS",
-    "CheckpointError",
-    "Options",
-    "Result",
-    "Status",
-    "conformant",
-    "judge",
-    "nothing_checked",
-]

@@ -7,7 +7,7 @@ from slimspec.requirements import Requirement
 
 def explanation(requirement: Requirement) -> str:
     """Return what the requirement asks, where that comes from, why it matters, how to mend it."""
-    kind = f"{requirement.level}, {requirement.scope_name}, checked at level {requirement.phase}"
+    kind = f"{requirement.level}, {scope_text(requirement)}, checked at level {requirement.phase}"
     if requirement.types:
         kind += f", types {', '.join(sorted(requirement.types))}"
     parts = [
@@ -20,6 +20,14 @@ def explanation(requirement: Requirement) -> str:
     if requirement.note:
         parts.append(_field("note", requirement.note))
     return "\n".join(parts) + "\n"
+
+
+def scope_text(requirement: Requirement) -> str:
+    """For whom the requirement speaks: "format", "producer L0 A0", "mindie, vllm-ascend"."""
+    scope = requirement.scope
+    if scope.consumers:
+        return ", ".join(scope.consumers)
+    return " ".join((scope.kind, *scope.profiles))
 
 
 def _field(name: str, text: str) -> str:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from slimcheck.engine import LEVELS, Options
@@ -11,7 +12,7 @@ from slimcheck.report.jsonl import lines
 from slimcheck.report.junit import document
 from slimcheck.verdicts import consumers as known_consumers
 from slimspec import requirements
-from slimspec.checkpoint import CheckpointError, open_checkpoint
+from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.layout import profiles
 
 
@@ -42,11 +43,27 @@ def run(
     )
     try:
         checkpoint = open_checkpoint(directory)
-        if checkpoint.foreign:
-            raise RunError(f"{directory}: {checkpoint.foreign}")
+        _check_family(checkpoint)
         return build(checkpoint, options)
     except CheckpointError as error:
         raise RunError(str(error)) from None
+
+
+def _check_family(checkpoint: Checkpoint) -> None:
+    """Stop where there is nothing of this family to judge, and say what is there instead."""
+    if checkpoint.kind == "msmodelslim":
+        return
+    if checkpoint.kind != "unknown":
+        raise RunError(
+            f"{checkpoint.path}: found a {checkpoint.kind} checkpoint, expected one with a "
+            "quant_model_description*.json (it needs no `--quantization ascend`)"
+        )
+    if not checkpoint.shards:
+        hint = f"; weights lie in {', '.join(checkpoint.nested)}" if checkpoint.nested else ""
+        raise RunError(
+            f"{checkpoint.path}: found no *.safetensors and no quant_model_description*.json, "
+            f"expected a quantized checkpoint directory{hint}"
+        )
 
 
 def _check_names(
@@ -62,7 +79,7 @@ def _check_names(
         if name not in known_consumers():
             raise RunError(f"no consumer {name!r}: one of {', '.join(known_consumers())}")
     for glob in globs:
-        if not requirements.matching(glob):
+        if not any(fnmatchcase(key, glob) for key in requirements.load()):
             raise RunError(f"no requirement id matches {glob!r} (see `slimcheck rules`)")
 
 

@@ -68,9 +68,10 @@ def _verdict(
     for result in results:
         if result.status is not Status.FAILED or result.requirement.level != "MUST":
             continue
-        if consumer.name in result.requirement.consumers:
-            said.setdefault(result.requirement.verdict or FAILS, []).append(result.requirement.id)
-        elif not result.requirement.consumers:
+        scope = result.requirement.scope
+        if consumer.name in scope.consumers:
+            said.setdefault(scope.verdict, []).append(result.requirement.id)
+        elif not scope.consumers:
             said.setdefault(UNKNOWN, []).append(result.requirement.id)
     for verdict in _WORST_FIRST:
         if verdict in said:

@@ -19,7 +19,8 @@ def lines(report: Report) -> Iterator[str]:
     yield _dump(_header(report))
     for result in report.failed:
         for group in result.groups:
-            yield _dump(_finding(result, group))
+            for scope in result.requirement.scope.consumers or (result.requirement.scope.kind,):
+                yield _dump(_finding(result, group, scope))
     yield _dump(_footer(report))
 
 
@@ -49,13 +50,13 @@ def _header(report: Report) -> dict[str, Any]:
     }
 
 
-def _finding(result: Result, group: Group) -> dict[str, Any]:
+def _finding(result: Result, group: Group, scope: str) -> dict[str, Any]:
     requirement = result.requirement
     return {
         "kind": "finding",
         "requirement": requirement.id,
         "level": requirement.level,
-        "scope": requirement.scope_name,
+        "scope": scope,
         "verdict": "violated" if result.counts else "noted",
         "pattern": group.pattern,
         "count": group.count,

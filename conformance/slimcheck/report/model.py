@@ -56,11 +56,7 @@ class Report:
 
 
 def build(checkpoint: Checkpoint, options: Options) -> Report:
-    """Judge a directory and report.
-
-    Raises:
-        slimspec.checkpoint.CheckpointError: bytes that the level needs cannot be read.
-    """
+    """Judge a directory and report."""
     results = judge(checkpoint, options)
     holders = [part.checkpoint for part in checkpoint.parts] or [checkpoint]
     used: Counter[tuple[str, str]] = Counter(
@@ -80,12 +76,12 @@ def build(checkpoint: Checkpoint, options: Options) -> Report:
     return Report(
         directory=str(checkpoint.path),
         kind=checkpoint.kind,
-        profile=options.producer or checkpoint.profile.name,
+        profile=options.producer or checkpoint.profile.name or "none",
         evidence=tuple(checkpoint.profile.evidence),
         model_dtype=checkpoint.model_dtype,
         tensors=sum(len(holder.table.names) for holder in holders),
         files=sum(len(holder.shards) for holder in holders),
-        nbytes=sum(holder.table.nbytes for holder in holders),
+        nbytes=sum(int(holder.table.nbytes.sum()) for holder in holders),
         types=dict(types),
         options=options,
         results=results,

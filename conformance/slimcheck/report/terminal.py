@@ -71,7 +71,7 @@ def severity_of(result: Result) -> str:
 
 def _effect(result: Result) -> str:
     requirement = result.requirement
-    engines = ", ".join(requirement.consumers)
+    engines = ", ".join(requirement.scope.consumers)
     return f"{engines}: {requirement.why}" if engines else requirement.why
 
 

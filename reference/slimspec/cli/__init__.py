@@ -1,0 +1,56 @@
+"""The command `slimspec`: one module per subcommand, imported when it runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import slimspec
+
+_COMMANDS = {
+    "quantize": "quantize a float directory into a conforming directory",
+    "dequantize": "turn a quantized directory back into a float directory",
+    "inspect": "print what is in a checkpoint directory",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0 done, 2 interrupted, 3 our bug, 4 wrong usage or
+    unusable input."""
+    parser = argparse.ArgumentParser(
+        prog="slimspec", description="Reference tools for quantized LLM checkpoints."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {slimspec.__version__}")
+    parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help=_command_help())
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    try:
+        args = parser.parse_args(argv)
+        return _run(args.command, args.arguments)
+    except SystemExit as stop:
+        return 4 if stop.code else 0
+    except KeyboardInterrupt:
+        print("slimspec: interrupted, nothing was written", file=sys.stderr)
+        return 2
+
+
+def _command_help() -> str:
+    return "; ".join(f"{name}: {text}" for name, text in _COMMANDS.items())
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    from slimspec.cli.errors import UserError
+
+    module = import_module(f"slimspec.cli.{command}")
+    parser = argparse.ArgumentParser(prog=f"slimspec {command}", description=_COMMANDS[command])
+    module.add_arguments(parser)
+    args = parser.parse_args(arguments)
+    try:
+        module.run(args)
+    except UserError as error:
+        print(f"slimspec {command}: {error}", file=sys.stderr)
+        return 4
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""`slimspec inspect DIR`: a table of what is in it, one row per kind of tensor."""
+
+import argparse
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from slimspec.checkpoint import Checkpoint, open_checkpoint
+from slimspec.patterns import collapse
+
+_DIGITS = re.compile(r"\d+")
+_SCALES = ("scale", "scale_second")  # how the names of scale tensors end
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table.
+
+    Raises:
+        CheckpointError: the directory cannot be read.
+    """
+    checkpoint = open_checkpoint(args.directory)
+    console = Console(highlight=False)
+    for holder in [part.checkpoint for part in checkpoint.parts] or [checkpoint]:
+        _print(holder, console)
+
+
+@dataclass
+class Row:
+    """Tensors with one label, dtype, shape and name up to its numbers."""
+
+    label: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: list[str] = field(default_factory=list)
+    nbytes: int = 0
+
+
+def rows(checkpoint: Checkpoint) -> list[Row]:
+    """Group the tensors of a directory, in order of first appearance."""
+    table = checkpoint.table
+    labels = checkpoint.description.labels if checkpoint.description else {}
+    found: dict[tuple[object, ...], Row] = {}
+    for i, name in enumerate(table.names):
+        label, dtype, shape = labels.get(name, "-"), table.dtype(i), table.shape(i)
+        key = (label, dtype, shape, _DIGITS.sub("#", name))
+        row = found.setdefault(key, Row(label, dtype, shape))
+        row.names.append(name)
+        row.nbytes += int(table.end[i] - table.begin[i])
+    return list(found.values())
+
+
+def _print(checkpoint: Checkpoint, console: Console) -> None:
+    table = Table(title=_title(checkpoint), title_justify="left")
+    for column in ("tensors", "label", "dtype", "shape"):
+        table.add_column(column, overflow="fold")
+    for column in ("count", "bytes", "range"):
+        table.add_column(column, justify="right")
+    for row in rows(checkpoint):
+        table.add_row(
+            collapse(row.names),
+            row.label,
+            row.dtype,
+            "×".join(map(str, row.shape)) or "scalar",
+            str(len(row.names)),
+            f"{row.nbytes:,}",
+            _scale_range(checkpoint, row.names),
+        )
+    console.print(table)
+
+
+def _title(checkpoint: Checkpoint) -> str:
+    return (
+        f"{checkpoint.path}: {checkpoint.kind}, profile {checkpoint.profile.name}, "
+        f"model dtype {checkpoint.model_dtype or 'unknown'}, {len(checkpoint.table.names)} tensors, "
+        f"{int(checkpoint.table.nbytes.sum()):,} bytes in {len(checkpoint.shards)} files"
+    )
+
+
+def _scale_range(checkpoint: Checkpoint, names: Iterable[str]) -> str:
+    """Smallest and largest value of scale tensors; empty for others."""
+    low, high = np.inf, -np.inf
+    for name in names:
+        if not name.endswith(_SCALES):
+            return ""
+        values = checkpoint.tensor(name)
+        if values.dtype == np.int64:  # deq_scale as the bits of a float32
+            values = values.astype(np.uint32).view(np.float32)
+        values = values.astype(np.float32)
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return f"{low:.3g} … {high:.3g}" if low <= high else ""
