@@ -1,0 +1,1 @@
+"""Quantizers: affine parameters and codes, and the weight solvers."""
