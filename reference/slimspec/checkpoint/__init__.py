@@ -14,10 +14,12 @@ from .index import SafetensorsIndex, read_index
 from .jsonfile import Duplicate, JsonFile, read_json
 from .profile import Detected
 from .table import Tensor, TensorTable
+from .writer import CheckpointWriter
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "CheckpointWriter",
     "Config",
     "Defect",
     "Description",

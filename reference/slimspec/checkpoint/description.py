@@ -14,12 +14,14 @@ from .jsonfile import Duplicate, read_json
 PREFIX = "quant_model_description"
 OMNI_PREFIX = "thinker."  # Omni adapters put it before every key, metadata included
 
-_FALLBACK_KEYS = frozenset(
-    ("model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type")
-    + ("fa_quant_type", "reduce_quant_type", "metadata", "optional", "is_rot_used")
-    + ("indexer_quant_type", "max_supported_tp", "ascend_quant_method", "is_nzcasted")
-    + ("AtlasGMMPermute", "model_quant_type_second", "kv_cache_type_second")
-)
+# fmt: off
+_FALLBACK_KEYS = frozenset((
+    "model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type",
+    "fa_quant_type", "reduce_quant_type", "metadata", "optional", "is_rot_used",
+    "indexer_quant_type", "max_supported_tp", "ascend_quant_method", "is_nzcasted",
+    "AtlasGMMPermute", "model_quant_type_second", "kv_cache_type_second",
+))
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)

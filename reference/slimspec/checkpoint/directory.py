@@ -126,6 +126,18 @@ class Checkpoint:
                 found.extend(file.defects)
         return found
 
+    @property
+    def foreign(self) -> str | None:
+        """Why this is no checkpoint of this family, in one line; None when it is one."""
+        if self.kind == "msmodelslim":
+            return None
+        what = {
+            "unknown": "no checkpoint of a known family",
+            "float": "a float model, not a quantized checkpoint",
+        }.get(self.kind, f"a checkpoint of the {self.kind} family")
+        why = f"{what} ({'; '.join((*self.profile.evidence, *self.profile.conflicts))})"
+        return f"{why}; try its sub-directory {self.nested[0]}" if self.nested else why
+
     @cached_property
     def norm_dtypes(self) -> Counter[str]:
         """How many `*norm.weight` tensors there are of each dtype tag."""
@@ -192,7 +204,7 @@ class Checkpoint:
         self._maps.clear()
 
     def _row(self, name: str) -> Tensor:
-        i = self.table.get(name)
+        i = self.table.find(name)
         if i is None:
             raise CheckpointError(f"{self.path}: tensor {clip(name, 120)!r} is in no file")
         row = self.table.row(i)

@@ -100,7 +100,7 @@ def _typed(files: Sequence[str], description: Description, table: TensorTable) -
         return Detected("SC", (*found, why))
     static = [n for n, label in description.labels.items() if label == "W8A8" and _is_scale(n)]
     prefixes = [name.removesuffix("deq_scale") for name in static]
-    rows = [table.get(name) for name in static]
+    rows = [table.find(name) for name in static]
     if static and all(row is not None and table.dtype(row) == "F32" for row in rows):
         if not any(prefix + "weight_scale" in table for prefix in prefixes):
             found.append("every static W8A8 linear has float32 deq_scale and no weight_scale")

@@ -79,7 +79,7 @@ class TensorTable:
         """
         return self._rows[name]
 
-    def get(self, name: str) -> int | None:
+    def find(self, name: str) -> int | None:
         """Return the first row of `name`, or None."""
         return self._rows.get(name)
 
@@ -103,9 +103,14 @@ class TensorTable:
         return self.files[self.file_ids[i]]
 
     @property
-    def nbytes(self) -> NDArray[np.int64]:
+    def sizes(self) -> NDArray[np.int64]:
         """Stored bytes per row, int64."""
         return self.end - self.begin
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of all rows."""
+        return int(self.sizes.sum())
 
     @cached_property
     def duplicates(self) -> dict[str, tuple[int, ...]]:

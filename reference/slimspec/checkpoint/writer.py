@@ -1,0 +1,269 @@
+"""Stream a checkpoint into a new directory, named and ordered as the producer would.
+
+Everything is written into a sibling `OUT.partial-XXXX`, which is renamed to OUT at the end; after
+an error or an interrupt nothing is left.
+
+Source: formats.md 1.1 (names), 1.2 (permissions), 1.3 (index, shard size), 2.1 (description).
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import companions
+from .description import metadata_keys
+from .dtypes import BITS, tag_of
+from .errors import CheckpointError, clip
+from .naming import DIRECTORY_MODE, INDEX_MODE, NAMINGS, Naming, shard_name
+from .publish import check_free, publish
+from .shard import ShardWriter, nbytes_of
+
+GIB = 1 << 30
+
+
+class CheckpointWriter:
+    """Context manager that writes one checkpoint directory; memory stays bounded.
+
+    `write` puts each tensor on disk at once. A shard is closed when the next tensor would bring
+    it to `part_file_size` or more, as the producer does.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        *,
+        profile: str = "A1",
+        model_quant_type: str | None = None,
+        group_size: int = 0,
+        part_file_size: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Prepare to write.
+
+        Args:
+            out: the directory to create.
+            profile: "A1", "A0", "L0", "MF", or "FLOAT" (a plain float model, no description).
+            model_quant_type: goes into the description and, in V0 profiles, the file names; may
+                be set later as an attribute.
+            group_size: 0 = no groups.
+            part_file_size: bytes per shard; None = one file and no index.
+            metadata: further metadata keys (`kv_cache_type`, ...) of the description.
+            overwrite: replace an existing checkpoint at `out`.
+
+        Raises:
+            CheckpointError: `out` exists and may not be replaced, or its parent is missing.
+            ValueError: an unknown profile or a part size below 1.
+        """
+        if profile not in NAMINGS:
+            raise ValueError(f"profile {profile!r}: expected one of {', '.join(NAMINGS)}")
+        if part_file_size is not None and part_file_size < 1:
+            raise ValueError(f"part_file_size {part_file_size}: expected at least 1")
+        self.path = Path(out)
+        self.profile = profile
+        self.model_quant_type = model_quant_type
+        self.group_size = group_size
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self._naming: Naming = NAMINGS[profile]
+        self._limit = part_file_size
+        self._overwrite = overwrite
+        self._labels: dict[str, Any] = {}
+        self._shard_of: dict[str, int] = {}  # tensor -> shard number, in write order
+        self._shards: list[Path] = []
+        self._open_shard: ShardWriter | None = None
+        self._total_size = 0
+        self._folder: Path | None = None
+        check_free(self.path, overwrite)
+
+    def __enter__(self) -> Self:
+        try:
+            folder = tempfile.mkdtemp(prefix=f"{self.path.name}.partial-", dir=self.path.parent)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
+        self._folder = Path(folder)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except OSError as failure:
+            raise CheckpointError(f"{self.path}: cannot be written: {failure.strerror}") from None
+        finally:
+            self._discard()
+
+    def write(self, name: str, array: NDArray[Any], label: str | None) -> None:
+        """Write one tensor.
+
+        Args:
+            name: full tensor name.
+            array: any shape and a dtype that safetensors knows (ml_dtypes included).
+            label: its entry in the description; None = no entry.
+
+        Raises:
+            CheckpointError: the name is unusable or taken, the dtype has no tag, or the disk
+                refuses.
+        """
+        tag = tag_of(array.dtype)
+        if tag is None:
+            raise CheckpointError(f"tensor {clip(name, 120)!r}: dtype {array.dtype} has no tag")
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        flat = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+        self.write_chunks(name, tag, array.shape, (flat.data,), label)
+
+    def write_chunks(
+        self,
+        name: str,
+        dtype: str,
+        shape: tuple[int, ...],
+        chunks: Iterable[memoryview | bytes],
+        label: str | None,
+    ) -> None:
+        """Write one tensor from pieces of its bytes, row-major and little-endian.
+
+        Raises:
+            CheckpointError: as `write`, or the pieces do not add up to dtype and shape.
+        """
+        self._check_name(name)
+        if dtype not in BITS:
+            raise CheckpointError(f"tensor {clip(name, 120)!r}: unknown dtype {dtype!r}")
+        size = nbytes_of(dtype, shape)
+        try:
+            shard = self._shard_for(size)
+            shard.append(name, dtype, shape, (memoryview(chunk) for chunk in chunks))
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
+        self._shard_of[name] = len(self._shards) + 1
+        self._total_size += size
+        if label is not None:
+            self._labels[name] = label
+
+    def describe(self, key: str, value: Any) -> None:
+        """Add a description entry that names no tensor (`*.quant_type`, `*.outdim`)."""
+        self._labels[key] = value
+
+    def copy_companions(
+        self, source: str | Path, *, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Copy config.json, tokenizer and code of the float model at `source`.
+
+        Raises:
+            CheckpointError: a file cannot be copied, or `source` lies in the output directory.
+        """
+        source = Path(source)
+        target, origin = self.path.resolve(), source.resolve()
+        if origin == target or target in origin.parents:
+            raise CheckpointError(f"{self.path}: the output would replace its source {source}")
+        companions.copy_companions(source, self._root(), changes=changes)
+
+    def _root(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("CheckpointWriter is used outside its `with` block")
+        return self._folder
+
+    def _check_name(self, name: str) -> None:
+        if not name or not name.isprintable() or name == "__metadata__":
+            raise CheckpointError(f"tensor name {clip(name, 120)!r}: expected printable text")
+        if name in self._shard_of:
+            raise CheckpointError(f"tensor {clip(name, 120)!r} is written twice")
+        if name in metadata_keys() and self._naming.description is not None:
+            raise CheckpointError(f"tensor name {name!r} is a metadata key of the description")
+
+    def _shard_for(self, size: int) -> ShardWriter:
+        shard = self._open_shard
+        full = shard is not None and self._limit is not None and shard.nbytes + size >= self._limit
+        if full and shard is not None and shard.records:
+            self._close_shard()
+        if self._open_shard is None:
+            # transformers refuses a float file without this mark; the producer writes none
+            mark = {"format": "pt"} if self.profile == "FLOAT" else None
+            spool = self._root() / f".spool-{len(self._shards) + 1}"
+            self._open_shard = ShardWriter(spool, mark)
+        return self._open_shard
+
+    def _close_shard(self) -> None:
+        if self._open_shard is not None:
+            path = self._root() / f".shard-{len(self._shards) + 1}"
+            self._open_shard.close(path)
+            self._shards.append(path)
+            self._open_shard = None
+
+    def _finish(self) -> None:
+        if self._naming.description is not None and not self.model_quant_type:
+            raise CheckpointError(f"{self.path}: profile {self.profile} needs model_quant_type")
+        root = self._root()
+        self._shard_for(0)  # a checkpoint without tensors still has its file
+        self._close_shard()
+        names = self._shard_names()
+        for path, name in zip(self._shards, names, strict=True):
+            path.rename(root / name)
+        if self._limit is not None:
+            weight_map = {tensor: names[number - 1] for tensor, number in self._shard_of.items()}
+            index = {"metadata": {"total_size": self._total_size}, "weight_map": weight_map}
+            prefix = self._format(self._naming.sharded)
+            _dump(index, root / f"{prefix}.safetensors.index.json", 2)
+        if self._naming.description is not None:
+            name = self._format(self._naming.description)
+            _dump(self._description(), root / name, self._naming.indent)
+        self._set_modes(root, frozenset(names))
+        publish(root, self.path, self._overwrite)
+        self._folder = None
+
+    def _shard_names(self) -> list[str]:
+        if self._limit is None:
+            return [self._format(self._naming.weights) + ".safetensors"]
+        prefix, count = self._format(self._naming.sharded), len(self._shards)
+        return [shard_name(prefix, i + 1, count) for i in range(count)]
+
+    def _format(self, template: str) -> str:
+        return template.format(t=(self.model_quant_type or "").lower())
+
+    def _description(self) -> dict[str, Any]:
+        """Order the members as the producer does: V0 metadata first, V1 last."""
+        known: dict[str, Any] = {
+            "version": "1.0.0",
+            "model_quant_type": self.model_quant_type,
+            "group_size": self.group_size,
+            "metadata": {},
+            "optional": {},
+        } | self.metadata
+        if self.profile == "A0" and not known["group_size"]:
+            del known["group_size"]
+        naming = self._naming
+        first = {key: known[key] for key in naming.first if known.get(key) is not None}
+        last = {key: known[key] for key in naming.last if known.get(key) is not None}
+        listed = {*first, *last}
+        more = {key: value for key, value in self.metadata.items() if key not in listed}
+        if naming.first:
+            return first | more | self._labels
+        return self._labels | more | last
+
+    def _set_modes(self, root: Path, weights: frozenset[str]) -> None:
+        for path in root.iterdir():
+            mode = self._naming.weights_mode if path.name in weights else self._naming.json_mode
+            path.chmod(INDEX_MODE if path.name.endswith(".safetensors.index.json") else mode)
+        root.chmod(DIRECTORY_MODE)
+
+    def _discard(self) -> None:
+        if self._open_shard is not None:
+            self._open_shard.discard()
+            self._open_shard = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _dump(value: Any, path: Path, indent: int) -> None:
+    path.write_text(json.dumps(value, indent=indent, ensure_ascii=False), encoding="utf-8")
