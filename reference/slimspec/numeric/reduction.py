@@ -1,0 +1,118 @@
+"""Sums in torch's CPU order, so that a float32 sum has the producer's bits.
+
+torch does not add from left to right: it adds in vectors of 8 lanes, four vectors interleaved, and
+in cascading levels. The order is fixed for a contiguous axis handled by one thread, so the sum is a
+definite float32 number (pytorch aten/src/ATen/native/cpu/SumKernel.cpp, AVX2 path).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arithmetic import as_float32, model_dtype, to_dtype
+
+LANES = 8
+INTERLEAVED = 4
+LEVELS = 4
+
+
+def _level_power(steps: int) -> int:
+    """Return log2 of the number of terms that one level adds before it hands over."""
+    ceil_log2 = max(steps - 1, 0).bit_length()
+    return max(4, ceil_log2 // LEVELS)
+
+
+def _cascade(terms: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add `terms` [m, steps, ...] over axis 1 in cascading levels. Returns: [m, ...]."""
+    steps = terms.shape[1]
+    power = _level_power(steps)
+    full = steps >> power << power
+    shape = terms.shape[:1] + terms.shape[2:]
+    levels = np.zeros((LEVELS, *shape), np.float32)
+    for i in range(steps):
+        levels[0] += terms[:, i]
+        done = i + 1
+        if done > full or done & ((1 << power) - 1):
+            continue
+        for j in range(1, LEVELS):
+            levels[j] += levels[j - 1]
+            levels[j - 1] = 0
+            if done & (((1 << power) - 1) << (j * power)):
+                break
+    for j in range(1, LEVELS):
+        levels[0] += levels[j]
+    return levels[0]
+
+
+def _interleaved(terms: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add `terms` [m, steps, ...] over axis 1, four interleaved cascades. Returns: [m, ...]."""
+    steps = terms.shape[1]
+    even = steps // INTERLEAVED * INTERLEAVED
+    grouped = terms[:, :even].reshape(
+        terms.shape[0], even // INTERLEAVED, INTERLEAVED, *terms.shape[2:]
+    )
+    partial = _cascade(grouped)  # (m, 4, ...)
+    total = partial[:, 0]
+    for i in range(even, steps):
+        total = total + terms[:, i]
+    for lane in range(1, INTERLEAVED):
+        total = total + partial[:, lane]
+    return total
+
+
+def _lane_terms(rows: NDArray) -> tuple[NDArray[np.float32], int]:
+    """Split rows [m, k] into vector terms [m, k // width, 8]; 16-bit vectors hold 16 values.
+
+    Returns: the terms and the number of columns they cover.
+    """
+    halves = 4 // rows.dtype.itemsize  # 1 for float32, 2 for 16-bit dtypes
+    width = LANES * halves
+    covered = rows.shape[1] // width * width
+    wide = as_float32(rows[:, :covered])
+    terms = wide.reshape(rows.shape[0], covered // width, halves, LANES)
+    return (terms[:, :, 0] if halves == 1 else terms[:, :, 0] + terms[:, :, 1]), covered
+
+
+def cascade_sum(x: NDArray) -> NDArray:
+    """Return the sum over the last axis, in float32 and in torch's order, rounded to x's dtype.
+
+    Lanes l = 0..7 each cascade over their own terms in four interleaved chains; the columns that
+    fill no vector come first, then the lanes in order.
+    Args: x [..., k] float32, float16 or bfloat16. Returns: [...], dtype of x.
+    Raises: TypeError for other dtypes. Source: pytorch SumKernel.cpp (multi_row_sum, row_sum,
+    vectorized_inner_sum).
+    """
+    dtype = model_dtype(x.dtype)
+    rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    with np.errstate(all="ignore"):
+        total = _sum_rows(rows)
+    return np.asarray(to_dtype(total, dtype)).reshape(x.shape[:-1])
+
+
+def _sum_rows(rows: NDArray) -> NDArray[np.float32]:
+    if rows.shape[1] < LANES * 4 // rows.dtype.itemsize:
+        return _interleaved(as_float32(rows))
+    terms, covered = _lane_terms(rows)
+    lanes = _interleaved(terms)  # (m, 8)
+    total = np.zeros(rows.shape[0], np.float32)
+    tail = as_float32(rows[:, covered:])
+    for column in range(tail.shape[1]):
+        total = total + tail[:, column]
+    for lane in range(LANES):
+        total = total + lanes[:, lane]
+    return total
+
+
+def cascade_mean(x: NDArray) -> NDArray:
+    """Return the mean over the last axis: float32 sum and division, rounded once to x's dtype.
+
+    16-bit values are widened before the sum, so their lanes differ from those of `cascade_sum`.
+    Args: x [..., k] float32, float16 or bfloat16, k >= 1. Returns: [...], dtype of x.
+    Raises: TypeError for other dtypes. Source: pytorch aten/src/ATen/native/ReduceOps.cpp (mean).
+    """
+    dtype = model_dtype(x.dtype)
+    total = cascade_sum(as_float32(x))
+    return to_dtype(np.asarray(total / np.float32(x.shape[-1])), dtype)

@@ -1,0 +1,1 @@
+"""Ranges of activations and weights from data; histograms load Numba only when they are used."""

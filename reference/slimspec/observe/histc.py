@@ -1,0 +1,57 @@
+"""Equal-width bin counts over a range, as torch.histc counts them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.numeric import as_float32, round_trunc
+
+_FAST_FROM = 1 << 14  # elements; below, loading the kernel costs more than it saves
+
+
+def bin_range(x: NDArray[np.float32], low: float, high: float) -> tuple[np.float32, np.float32]:
+    """Return the range that is really counted.
+
+    An empty range (low = high) means the data's own; if that is empty too, one unit either side.
+    Args: x float32, not empty. Returns: (low, high) float32.
+    """
+    lo, hi = np.float32(low), np.float32(high)
+    if lo == hi:
+        lo, hi = x.min(), x.max()
+    if lo == hi:
+        lo, hi = lo - np.float32(1), hi + np.float32(1)
+    return lo, hi
+
+
+def positions(
+    x: NDArray[np.float32], bins: int, lo: np.float32, hi: np.float32
+) -> NDArray[np.float32]:
+    """Return trunc((x - lo)·bins / (hi - lo)) for lo <= x <= hi; x = hi goes to the last bin.
+
+    Every step rounds to float32. Args: x float32 within the range. Returns: float32 bin numbers.
+    """
+    bin_number = round_trunc((x - lo) * np.float32(bins) / (hi - lo))
+    return np.minimum(bin_number, np.float32(bins - 1))
+
+
+def histc(x: NDArray, bins: int, low: float, high: float) -> NDArray[np.float32]:
+    """Count the values of `x` in `bins` bins of equal width; values outside, and NaN, are dropped.
+
+    Args: x float32/float16/bfloat16, any shape, not empty; bins; low, high: the range (float32).
+    Returns: counts [bins], float32. Raises: ValueError for an empty array.
+    Source: math.md 2.2; pytorch aten/src/ATen/native/cpu/HistogramKernel.cpp.
+    """
+    values = as_float32(x).reshape(-1)
+    if not values.size:
+        raise ValueError("a histogram needs at least one value, found none")
+    lo, hi = bin_range(values, low, high)
+    if values.size >= _FAST_FROM:
+        from . import kernels
+
+        if kernels.JIT:
+            return kernels.count(values, bins, lo, hi).astype(np.float32)
+    inside = values[(values >= lo) & (values <= hi)]
+    return np.bincount(positions(inside, bins, lo, hi).astype(np.int64), minlength=bins).astype(
+        np.float32
+    )

@@ -1,0 +1,122 @@
+"""The histogram observer of `msmodelslim quant` (V1): torch's observer with its own search loop.
+
+As shipped, the search compares the distances the wrong way and swaps the two ends, so its first
+candidate nearly always loses and the clip is the whole range: min-max in practice (math.md 2.5 and
+15, D-2). `FIXED` is the same observer with the comparison of torch.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.numeric import as_float32
+from slimspec.numeric.reduction import cascade_sum
+
+from .histc import histc
+from .histogram import BINS, Range
+from .histogram_error import l2_error, search_clip
+
+UPSAMPLE = 16
+
+
+class Search(Enum):
+    """Which comparison the clip search makes."""
+
+    AS_SHIPPED = "v1_as_shipped"
+    FIXED = "torch_fixed"
+
+
+class HistogramObserverV1:
+    """Histogram over all batches; the clip is refined to values of the latest batch.
+
+    NaN and Inf are left out. A constant batch sets the clip and is not counted.
+    Source: Ascend/msmodelslim msmodelslim/core/observer/histogram.py:257-345, 585-660;
+    torch.ao.quantization.observer.HistogramObserver.
+    """
+
+    def __init__(self, search: Search = Search.AS_SHIPPED) -> None:
+        self.search = search
+        self.counts: NDArray[np.float32] = np.zeros(BINS, np.float32)
+        self.low = np.float32(np.inf)
+        self.high = np.float32(-np.inf)
+        self.clip: Range | None = None
+
+    def update(self, x: NDArray) -> None:
+        """Add one batch and search the clip again.
+
+        Args: x float32/float16/bfloat16, any shape (counted in float32).
+        Raises: ValueError if no finite value is left.
+        """
+        values = as_float32(x).reshape(-1)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            raise ValueError(f"activation {x.shape}: expected at least one finite value")
+        low, high = values.min(), values.max()
+        if low == high:
+            self.clip = (low, high)
+            return
+        self._count(values, low, high)
+        first, last = self._search()
+        kept = values[(values >= first) & (values <= last)]
+        self.clip = (kept.min(), kept.max()) if kept.size else (first, last)
+
+    def range(self) -> Range:
+        """Return the clip (min, max), float32. Raises: ValueError before the first batch."""
+        if self.clip is None:
+            raise ValueError("no batch was observed: expected at least one")
+        return self.clip
+
+    def _count(self, values: NDArray[np.float32], low: np.float32, high: np.float32) -> None:
+        if self.low > self.high:  # first batch
+            self.counts = histc(values, BINS, low, high)
+        else:
+            low, high = min(self.low, low), max(self.high, high)
+            old = self.counts
+            if low != self.low or high != self.high:
+                old = _regrid(old, (self.low, self.high), (low, high))
+            self.counts = histc(values, BINS, low, high) + old
+        self.low, self.high = low, high
+
+    def _search(self) -> Range:
+        """Return the clip in values, before it is refined."""
+        if cascade_sum(self.counts) == np.float32(0):
+            return self.low, self.high
+        swapped = self.search is Search.AS_SHIPPED
+        whole = l2_error(self.counts, self.low, self.high, 0, BINS - 1)
+        first, last = search_clip(self.counts, self.low, self.high, whole, swapped)
+        width = self.high / np.float32(BINS) - self.low / np.float32(BINS)
+        stop = np.float32(last + 1)
+        return (
+            np.float32(self.low + width * np.float32(first)),
+            np.float32(stop * (self.low / stop + width)),
+        )
+
+
+def _linspace(low: np.float32, high: np.float32, steps: int) -> NDArray[np.float32]:
+    """Return torch.linspace: low + step·i in the first half, high - step·(steps - 1 - i) after.
+
+    Product and sum are one fused operation, i.e. they round once: the float64 product is exact and
+    the float64 sum is rounded to float32 (pytorch RangeFactoriesKernel.cpp, compiled with FMA).
+    """
+    step = float((high - low) / np.float32(steps - 1))
+    i = np.arange(steps, dtype=np.float64)
+    rising = float(low) + step * i
+    falling = float(high) - step * (steps - 1 - i)
+    return np.where(i < steps // 2, rising, falling).astype(np.float32)
+
+
+def _regrid(counts: NDArray[np.float32], old: Range, new: Range) -> NDArray[np.float32]:
+    """Move counts to wider bins: each bin in 16 pieces, each piece to the bin of its midpoint.
+
+    Args: counts [2048] float32 over the range `old`; new: the wider range. Returns: [2048] float32.
+    """
+    pieces = np.repeat(counts, UPSAMPLE) / np.float32(UPSAMPLE)
+    width = (old[1] - old[0]) / np.float32(BINS * UPSAMPLE)
+    middle = _linspace(old[0], old[1], BINS * UPSAMPLE + 1)[:-1] + np.float32(0.5) * width
+    bins = np.searchsorted(_linspace(new[0], new[1], BINS + 1), middle, side="right") - 1
+    moved = np.zeros(BINS, np.float32)
+    np.add.at(moved, np.clip(bins, 0, BINS - 1), pieces)  # float32, one after the other
+    return moved
