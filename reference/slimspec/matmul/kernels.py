@@ -63,3 +63,13 @@ def chunk_squares(x: NDArray, chunk: int, out: NDArray) -> None:
                 v = np.int32(x[i, p])
                 total = np.int32(total + np.int32(v * v))
             out[i, c] = total
+
+
+@njit(nogil=True, cache=True)
+def float_rows(x, wt, out):  # type: ignore[no-untyped-def]
+    """out[i, j] += Σ_k x[i, k]·wt[k, j], k in increasing order; all float64, wt (k, n)."""
+    for i in range(x.shape[0]):
+        for p in range(x.shape[1]):
+            v = x[i, p]
+            for j in range(wt.shape[1]):
+                out[i, j] += v * wt[p, j]

@@ -1,0 +1,105 @@
+"""Quantize activations per token, with a scale made from the row itself.
+
+    a = max_j |x_ij|,  scale ≈ a / 127,  q ≈ x / scale          (7 for int4)
+
+| variant | codes | stored scale |
+|---|---|---|
+| golden (canonical) | rint(x / (a·c)), c = fp32(1/127) | a·c |
+| k910b | rint(x·s), s = fp32(127/a) | 1/s |
+| k310p, fp16 x | half_away(fp16(x·s)), s = fp16(127/a) | a·c |
+| k310p, bf16 or float32 x | half_away(fp16(fp32(x·s))), s = fp32(127/a) | a·c |
+
+A row of zeros gets codes 0 and scale 0 in every variant.
+
+Source: integer_semantics.md B.5; math.md 13.2.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.numeric import (
+    as_float32,
+    div,
+    mul,
+    round_half_away,
+    round_half_even,
+    saturate,
+    to_dtype,
+)
+
+from .profiles import Numerics, profile
+
+Variant = Literal["golden", "k910b", "k310p"]
+F32 = np.float32
+
+
+class DynamicQuant(NamedTuple):
+    """Codes int8, shape of x, and one float32 scale per row, shape of x without its last axis."""
+
+    q: NDArray[np.int8]
+    scale: NDArray[np.float32]
+
+
+def quantize_dynamic(
+    x: NDArray,
+    smooth: NDArray | None = None,
+    bits: int = 8,
+    variant: Variant | None = None,
+    numerics: str | Numerics = "canonical",
+) -> DynamicQuant:
+    """q = rint(x/scale), scale = max|x|·fp32(1/127) per row; variants as in the module's table.
+
+    Args:
+        x: (..., k) float16, bfloat16 or float32.
+        smooth: (k,) float scales multiplied into x first (float32), or None.
+        bits: 8 or 4.
+        variant: None takes the one of the profile.
+        numerics: profile name.
+
+    Returns:
+        DynamicQuant(q (..., k) int8, scale (...) float32).
+
+    Raises:
+        TypeError, ValueError: dtype, bits or variant is not the above.
+    """
+    variant = variant or profile(numerics).dynamic_quant
+    if variant not in VARIANTS:
+        raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, found {variant!r}")
+    top = code_limit(bits)
+    if smooth is not None:
+        x = mul(x, smooth, F32)
+    peak = np.max(np.abs(as_float32(x)), axis=-1, keepdims=True, initial=0.0)  # (..., 1) float32
+    codes, scale = VARIANTS[variant](x, peak, F32(top))
+    zero = peak == 0
+    q = saturate(np.where(zero, F32(0), codes.astype(F32)), -top - 1, top, np.int8, nan=0)
+    return DynamicQuant(q, np.where(zero, F32(0), scale)[..., 0])
+
+
+def code_limit(bits: int) -> int:
+    """Largest code of a signed type: 127 or 7. Raises: ValueError for other widths."""
+    if bits not in (4, 8):
+        raise ValueError(f"bits: expected 4 or 8, found {bits!r}")
+    return (1 << (bits - 1)) - 1
+
+
+def _golden(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+    scale = mul(peak, div(1.0, top, F32), F32)
+    return round_half_even(div(x, scale, F32)), scale
+
+
+def _k910b(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+    factor = div(top, peak, F32)
+    return round_half_even(mul(x, factor, F32)), div(1.0, factor, F32)
+
+
+def _k310p(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+    factor_dtype = np.float16 if x.dtype == np.float16 else F32
+    product = mul(x, div(top, peak, factor_dtype), factor_dtype)
+    scale = mul(peak, div(1.0, top, F32), F32)
+    return round_half_away(to_dtype(product, np.float16)), scale
+
+
+VARIANTS: dict[str, Callable] = {"golden": _golden, "k910b": _k910b, "k310p": _k310p}
