@@ -8,7 +8,7 @@ each class once and speaks for all its members.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slimspec import layout
 
@@ -68,7 +68,35 @@ class Context:
 
     @property
     def model_dtype(self) -> str | None:
-        return self.root.model_dtype or self.checkpoint.model_dtype
+        """Dtype D of the float model: what the norm weights show, else what config.json states.
+
+        An edited `torch_dtype` does not change what the producer computed with (CFG-008).
+        """
+        stored = self.checkpoint.norm_dtypes
+        for tag, _ in stored.most_common():
+            if tag in ("F16", "BF16", "F32"):
+                return tag
+        return self.root.model_dtype
+
+    def metadata(self, key: str) -> Any:
+        """A metadata member of the description, or None."""
+        description = self.checkpoint.description
+        return description.get(key) if description else None
+
+    @property
+    def description_name(self) -> str:
+        """Relative path of the description file ("" where there is none)."""
+        description = self.checkpoint.description
+        return self.prefix + description.name if description else ""
+
+    def optional_tensors(self) -> Iterator[tuple[str, str]]:
+        """(tensor, path) of every file that the description's `optional` member names."""
+        optional = self.metadata("optional")
+        quarot = optional.get("quarot") if isinstance(optional, dict) else None
+        rotations = quarot.get("rotation_map") if isinstance(quarot, dict) else None
+        for tensor, path in rotations.items() if isinstance(rotations, dict) else ():
+            if isinstance(path, str):
+                yield tensor, path
 
     @cached_property
     def labels(self) -> Mapping[str, str]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from slimcheck.consumers import consumers as known_consumers
 from slimcheck.engine import LEVELS, Options
 from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
 from slimcheck.report.junit import document
-from slimcheck.verdicts import consumers as known_consumers
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.layout import profiles

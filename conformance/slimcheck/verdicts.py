@@ -1,12 +1,10 @@
 """What each consumer engine would do with the directory: one verdict per engine."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
+from slimcheck.consumers import Consumer, consumers
 from slimcheck.engine import Result, Status
-from slimspec.data import folder
 
 OK = "ok"
 WRONG = "loads with wrong results"
@@ -16,28 +14,10 @@ _WORST_FIRST = (FAILS, WRONG, UNKNOWN, OK)
 
 
 @dataclass(frozen=True, slots=True)
-class Consumer:
-    """An engine that loads these checkpoints (`schemas/consumers/NAME.json`)."""
-
-    name: str
-    title: str
-    labels: dict[str, list[str]]  # label -> kinds of layer ("linear", "moe")
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     consumer: str
     verdict: str
     reasons: tuple[str, ...]  # requirement ids, or a sentence
-
-
-@cache
-def consumers() -> dict[str, Consumer]:
-    known = {}
-    for file in sorted((folder("schemas") / "consumers").glob("*.json")):
-        data = json.loads(file.read_text(encoding="utf-8"))
-        known[data["name"]] = Consumer(data["name"], data["title"], data["labels"])
-    return known
 
 
 def layer_kind(weight: str) -> str:
