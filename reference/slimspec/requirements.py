@@ -1,0 +1,87 @@
+"""The catalogue of requirements: `schemas/requirements/CHAPTER.json` read once.
+
+A requirement says what must hold, for whom, what breaks otherwise and how to mend it. Checks are
+bound to its id elsewhere; nothing here judges.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from slimspec.data import folder
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """For whom a requirement speaks: the format, the writers of `profiles`, or engines.
+
+    For a consumer scope `profiles` narrows the directories it looks at; () means all.
+    """
+
+    kind: str  # "format" | "producer" | "consumer"
+    profiles: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One row of the catalogue; `types` () means that it is not about one quantization type."""
+
+    id: str
+    level: str  # "MUST" | "SHOULD"
+    phase: str  # "layout" | "values" | "numeric"
+    scope: Scope
+    types: tuple[str, ...]
+    title: str
+    why: str
+    fix: str
+    title_zh: str
+    why_zh: str
+    fix_zh: str
+    source: tuple[str, ...]
+    since: str
+    disagreements: tuple[str, ...] = ()
+    note: str | None = None
+
+    @property
+    def chapter(self) -> str:
+        """The part of the id before its number."""
+        return self.id.rpartition("-")[0]
+
+
+@cache
+def load() -> Mapping[str, Requirement]:
+    """Return id -> requirement, chapters in the order of their file names.
+
+    Raises:
+        ValueError: an id is used twice.
+    """
+    found: dict[str, Requirement] = {}
+    for path in sorted((folder("schemas") / "requirements").glob("*.json")):
+        for raw in json.loads(path.read_text(encoding="utf-8"))["requirements"]:
+            if raw["id"] in found:
+                raise ValueError(f"{path.name}: {raw['id']} is defined twice")
+            found[raw["id"]] = _requirement(raw)
+    return MappingProxyType(found)
+
+
+def _requirement(raw: dict[str, Any]) -> Requirement:
+    scope = raw["scope"]
+    return Requirement(
+        **{key: raw[key] for key in _TEXTS},
+        scope=Scope(
+            scope["kind"], tuple(scope.get("profiles", ())), tuple(scope.get("consumers", ()))
+        ),
+        types=tuple(raw.get("types", ())),
+        source=tuple(raw["source"]),
+        disagreements=tuple(raw.get("disagreements", ())),
+        note=raw.get("note"),
+    )
+
+
+_TEXTS = (
+    *("id", "level", "phase", "title", "why", "fix", "title_zh", "why_zh", "fix_zh", "since"),
+)
