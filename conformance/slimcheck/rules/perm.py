@@ -6,17 +6,13 @@ from pathlib import PurePosixPath
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.registry import EVERYWHERE, rule
-
-_WEIGHTS = 0o400
-_JSON = 0o644
+from slimspec.checkpoint.index import is_safe_name
 
 
 @rule("PERM-001", on=EVERYWHERE)
 def modes_are_the_producers(ck: Context) -> Iterator[Finding]:
     for entry in ck.checkpoint.files:
-        if entry.is_directory or entry.name.startswith("."):
-            continue
-        if entry.name.endswith((".safetensors", ".json")) and entry.mode & 0o022:
+        if entry.name.endswith(".json") and entry.mode & 0o022:  # weights: DIR-013
             yield Finding(
                 "PERM-001", "mode", f"mode {entry.mode:04o}", "not writable by group or others",
                 file=ck.prefix + entry.name,
@@ -32,8 +28,15 @@ def nothing_leads_outside(ck: Context) -> Iterator[Finding]:
                 "SEC-001", "path", f"optional file {path!r}", "a path below the directory",
                 file=ck.description_name,
             )  # fmt: skip
-    for shard in ck.checkpoint.shards:
-        if any(defect.code == "pickle" for defect in shard.defects):
-            yield Finding(
-                "SEC-001", "pickle", "a Python pickle", "safetensors", file=ck.prefix + shard.name
-            )
+    for index in ck.checkpoint.indexes:
+        for file in index.files:
+            if not is_safe_name(file):
+                tensors = tuple(t for t, listed in index.weight_map.items() if listed == file)
+                yield Finding(
+                    "SEC-001",
+                    "index",
+                    f"file {file!r}",
+                    "the plain name of a file in the directory",
+                    tensors,
+                    file=ck.prefix + index.name,
+                )

@@ -38,7 +38,7 @@ def _command_help() -> str:
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
-    from slimspec.cli.errors import UserError
+    from slimspec.checkpoint import CheckpointError
 
     module = import_module(f"slimspec.cli.{command}")
     parser = argparse.ArgumentParser(prog=f"slimspec {command}", description=_COMMANDS[command])
@@ -46,7 +46,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     try:
         module.run(args)
-    except UserError as error:
+    except CheckpointError as error:
         print(f"slimspec {command}: {error}", file=sys.stderr)
         return 4
     return 0

@@ -79,7 +79,7 @@ def _print(checkpoint: Checkpoint, console: Console) -> None:
 def _title(checkpoint: Checkpoint) -> str:
     return (
         f"{checkpoint.path}: {checkpoint.kind}, profile {checkpoint.profile.name}, "
-        f"model dtype {checkpoint.model_dtype or 'unknown'}, {len(checkpoint.table.names)} tensors, "
+        f"model dtype {checkpoint.model_dtype or 'unknown'}, {len(checkpoint.table)} tensors, "
         f"{int(checkpoint.table.nbytes.sum()):,} bytes in {len(checkpoint.shards)} files"
     )
 

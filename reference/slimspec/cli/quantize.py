@@ -1,0 +1,46 @@
+"""`slimspec quantize FLOAT_DIR OUT_DIR --scheme W8A8_DYNAMIC|W8A16`."""
+
+import argparse
+
+from slimspec.cli.progress import progress_bar
+from slimspec.pipeline.quantize import DATA_FREE, Plan, open_float, quantize_directory
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="FLOAT_DIR", help="a float model: *.safetensors, config.json, tokenizer")
+    add("out", metavar="OUT_DIR", help="the directory to create")
+    add("--scheme", choices=DATA_FREE, required=True)
+    add("--group-size", type=int, default=0, metavar="G", help="columns per group (default: none)")
+    add("--asymmetric", action="store_true", help="weights with an offset (W8A16 only)")
+    add("--producer", choices=("A1", "A0"), default="A1", help="profile to write (default: A1)")
+    add("--include", metavar="GLOB", action="append", default=[],
+        help="only modules whose name matches (repeatable)")  # fmt: skip
+    add("--exclude", metavar="GLOB", action="append", default=[],
+        help="not the modules whose name matches (repeatable)")  # fmt: skip
+    add("--part-file-size", type=float, default=4, metavar="GIB",
+        help="shard size in GiB, 0 for one file (default: 4)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace an existing OUT_DIR")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Quantize the directory.
+
+    Raises:
+        CheckpointError: unusable source or output.
+    """
+    plan = Plan(
+        scheme=args.scheme,
+        producer=args.producer,
+        group_size=args.group_size,
+        symmetric=not args.asymmetric,
+        include=args.include,
+        exclude=args.exclude,
+        part_file_size=args.part_file_size,
+    )
+    total = int(open_float(args.source).table.nbytes.sum())
+    with progress_bar("quantize", total) as advance:
+        count = quantize_directory(
+            args.source, args.out, plan, overwrite=args.overwrite, progress=advance
+        )
+    print(f"{args.out}: {count} linears as {args.scheme}, profile {args.producer}")

@@ -1,0 +1,89 @@
+"""A quantized directory back to a float directory."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from slimspec import layout, schemes
+from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from slimspec.checkpoint.dtypes import numpy_dtype
+from slimspec.checkpoint.writer import GIB, CheckpointWriter
+from slimspec.numeric import to_dtype
+
+FLOAT_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
+
+
+def dequantize_directory(
+    source: str | Path,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    part_file_size: float = 4,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> int:
+    """Write the float model that the quantized directory stands for; return its linears' number.
+
+    Weights become (q - offset) · scale, rounded once to the output dtype; tensors that only
+    describe the quantization (scales of activations, of the KV cache, …) are left out.
+
+    Args:
+        dtype: safetensors tag of the output, None = the model dtype of the directory.
+
+    Raises:
+        CheckpointError: unusable source or output, or a type without a scheme.
+    """
+    checkpoint = _open_quantized(source)
+    tag = dtype or checkpoint.model_dtype or "F32"
+    labels = checkpoint.description.labels if checkpoint.description else {}
+    done = 0
+    with CheckpointWriter(
+        out, profile="FLOAT", part_file_size=int(part_file_size * GIB) or None, overwrite=overwrite
+    ) as writer:
+        writer.copy_companions(source, changes={"quantize": None, "torch_dtype": _torch(tag)})
+        for tensor in checkpoint.table:
+            label = labels.get(tensor.name, "FLOAT")
+            base = layout.base_label(label)
+            if label == "FLOAT" and tensor.dtype in FLOAT_DTYPES.values():
+                array = checkpoint.tensor(tensor.name)
+                writer.write(tensor.name, to_dtype(array, numpy_dtype(tag)), None)
+            elif base is not None and tensor.name.endswith(".weight"):
+                _write_weight(checkpoint, tensor.name, base, tag, writer)
+                done += 1
+            progress(tensor.end - tensor.begin)
+    return done
+
+
+def _torch(tag: str) -> str:
+    return next(name for name, known in FLOAT_DTYPES.items() if known == tag)
+
+
+def _open_quantized(source: str | Path) -> Checkpoint:
+    checkpoint = open_checkpoint(source)
+    if checkpoint.kind != "msmodelslim" or checkpoint.description is None:
+        raise CheckpointError(
+            f"{source}: found a {checkpoint.kind} directory, expected one with a description"
+        )
+    if checkpoint.parts:
+        raise CheckpointError(f"{source}: found part directories, expected uncompressed weights")
+    for found in checkpoint.defects:
+        raise CheckpointError(f"{source}: {found.message}")
+    return checkpoint
+
+
+def _write_weight(
+    checkpoint: Checkpoint, name: str, label: str, tag: str, writer: CheckpointWriter
+) -> None:
+    module = name.removesuffix(".weight")
+    profile = checkpoint.profile.name or "A1"
+    try:
+        suffixes = layout.load(label).rules(profile)
+        scheme = schemes.get(label)
+        tensors = {
+            suffix: checkpoint.tensor(f"{module}.{suffix}")
+            for suffix in suffixes
+            if f"{module}.{suffix}" in checkpoint.table
+        }
+        weight = scheme.dequantize(scheme.from_tensors(tensors, profile, module))
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from None
+    writer.write(name, to_dtype(weight, numpy_dtype(tag)), None)
