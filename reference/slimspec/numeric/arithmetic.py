@@ -1,7 +1,8 @@
 """Elementwise arithmetic in the model dtype, as torch does it on CPU.
 
 Each single operation runs in float32 and its result is rounded once to the dtype, to nearest even
-(math.md 1.8). Python numbers are float32 constants, never of the dtype.
+(math.md 1.8). A Python number is a float32 constant in products and quotients, but is first rounded
+to the dtype in sums and differences.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def model_dtype(dtype: DTypeLike) -> np.dtype:
     return found
 
 
+def _is_python_number(x: ArrayLike) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, np.generic)
+
+
 def as_float32(x: ArrayLike) -> NDArray[np.float32]:
     """Widen to float32 without loss.
 
@@ -37,7 +42,7 @@ def as_float32(x: ArrayLike) -> NDArray[np.float32]:
     would lose bits silently.
     """
     array = np.asarray(x)
-    python_number = isinstance(x, int | float) and not isinstance(x, np.generic)
+    python_number = _is_python_number(x)
     narrow_integer = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
     if not (python_number or narrow_integer or array.dtype in MODEL_DTYPES):
         raise TypeError(f"{array.dtype} does not fit float32 without loss")
@@ -74,14 +79,22 @@ def _in_float32(op: Callable, x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> N
         return to_dtype(np.asarray(op(as_float32(x), as_float32(y))), target)
 
 
+def _term(x: ArrayLike, dtype: DTypeLike) -> ArrayLike:
+    return to_dtype(x, dtype) if _is_python_number(x) else x
+
+
 def add(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
-    """Return round_dtype(x + y). Arguments and errors as `to_dtype`; x and y broadcast."""
-    return _in_float32(np.add, x, y, dtype)
+    """Return round_dtype(x + y), a Python number rounded to the dtype before.
+
+    Arguments and errors as `to_dtype`; x and y broadcast. Source: pytorch
+    aten/src/ATen/native/ufunc/add.h, whose operands are of the tensor's dtype.
+    """
+    return _in_float32(np.add, _term(x, dtype), _term(y, dtype), dtype)
 
 
 def sub(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
-    """Return round_dtype(x - y). Arguments and errors as `to_dtype`; x and y broadcast."""
-    return _in_float32(np.subtract, x, y, dtype)
+    """Return round_dtype(x - y), a Python number rounded to the dtype before. As `add`."""
+    return _in_float32(np.subtract, _term(x, dtype), _term(y, dtype), dtype)
 
 
 def mul(x: ArrayLike, y: ArrayLike, dtype: DTypeLike) -> NDArray:
