@@ -6,6 +6,7 @@ from .dequant_swiglu_quant import dequant_swiglu_quant_dynamic, dequant_swiglu_q
 from .dequantize import dequantize, kernel_scale
 from .floating import matmul_float
 from .grouped import grouped_matmul_int8, matmul_int8_batched
+from .int4 import matmul_int8_int4
 from .integer import matmul_int8, matmul_int8_plain
 from .linear import MixTensors, linear_w8a8, linear_w8a8_dynamic, linear_w8a8_mix, loaded_scale
 from .per_token import NORMATIVE_ORDER, dequantize_per_token
@@ -48,6 +49,7 @@ __all__ = [
     "matmul_float",
     "matmul_int8",
     "matmul_int8_batched",
+    "matmul_int8_int4",
     "matmul_int8_plain",
     "matmul_w4a4",
     "matmul_w4a4_group",
