@@ -1,0 +1,26 @@
+"""Quantization types, one file each: float linear -> tensors -> float linear -> y.
+
+>>> from slimspec import schemes
+>>> sorted(schemes.schemes())[:2]
+['FLOAT', 'W8A16']
+"""
+
+from . import float_linear, w8a8, w8a8_dynamic, w8a8_mix, w8a16
+from .base import Scheme, get, register, schemes
+from .records import InputParams, Linear, Options, QuantizedLinear
+
+__all__ = [
+    "InputParams",
+    "Linear",
+    "Options",
+    "QuantizedLinear",
+    "Scheme",
+    "float_linear",
+    "get",
+    "register",
+    "schemes",
+    "w8a8",
+    "w8a8_dynamic",
+    "w8a8_mix",
+    "w8a16",
+]

@@ -1,0 +1,176 @@
+"""The scheme: what every quantization type does to one linear, and the register of all of them.
+
+    float linear -> quantize -> QuantizedLinear -> tensors -> files
+    files -> from_tensors -> QuantizedLinear -> dequantize -> float weight, forward -> y
+
+Which tensors exist in a producer profile, and with which dtype, is read from `schemas/layouts`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec import layout
+from slimspec.layout import TensorRule
+from slimspec.numeric import as_float32
+from slimspec.numeric.deq_word import decode_deq_scale
+from slimspec.quantize.affine import Variant, dequantize_rows
+from slimspec.quantize.minmax import IntegerWeight
+
+from .records import InputParams, Linear, Options, QuantizedLinear
+from .store import encode
+from .weights import minmax_weight
+
+
+class Scheme(ABC):
+    """One quantization type: subclasses set the class attributes and override what differs.
+
+    `bits` is the width of the weight; `takes` names the options beside `variant` and `threads`
+    that the type has, every other option is refused when it is set.
+    """
+
+    label: str
+    bits: int = 8
+    takes: frozenset[str] = frozenset()
+
+    def quantize(
+        self,
+        linear: Linear,
+        *,
+        variant: Variant,
+        group_size: int = 0,
+        symmetric: bool = True,
+        per_tensor: bool = False,
+        activation_range: tuple[NDArray, NDArray] | None = None,
+        activation_symmetric: bool = False,
+        input_params: InputParams | None = None,
+        threads: int = 1,
+    ) -> QuantizedLinear:
+        """Quantize one float linear with the min-max weights of its type.
+
+        Args:
+            variant: "v0" (profiles L0, A0) or "v1" (A1, MF): they differ in the last bit.
+            group_size: columns per group; 0 gives one scale per row.
+            symmetric: weights without an offset.
+            per_tensor: one weight scale for the whole matrix (mm_tensor).
+            activation_range, activation_symmetric: lo, hi of the input, for static types.
+            input_params: scale and offset of the input instead of a range.
+            threads: never changes a bit.
+        Raises: ValueError for an option that the type does not have, NaN or infinity, or a group
+            size that does not divide k.
+        """
+        options = Options(
+            variant,
+            group_size,
+            symmetric,
+            per_tensor,
+            activation_range,
+            activation_symmetric,
+            input_params,
+            threads,
+        )
+        self._refuse(options)
+        return self.produce(linear, options)
+
+    def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
+        """Return the record with min-max weights; `options` have been checked."""
+        return self.assemble(linear, minmax_weight(linear, self.bits, options), options)
+
+    def assemble(self, linear: Linear, weight: IntegerWeight, options: Options) -> QuantizedLinear:
+        """Return the record for the integers and scales of any weight solver."""
+        return QuantizedLinear(
+            self.label,
+            weight.q,
+            weight_scale=weight.scale,
+            weight_offset=weight.offset,
+            bias=linear.bias,
+            name=linear.name,
+        )
+
+    @abstractmethod
+    def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
+        """Return y [m, n] for x [m, k], in the dtype of x."""
+
+    def dequantize(self, q: QuantizedLinear) -> NDArray[np.float32]:
+        """Return ŵ = (q - offset) · scale in float32, [n, k], from the stored scales."""
+        scale = as_float32(q.need("weight_scale"))
+        return dequantize_rows(q.weight, scale, as_float32(q.need("weight_offset")))
+
+    def tensors(self, q: QuantizedLinear, profile: str, model_dtype: str) -> dict[str, NDArray]:
+        """Return suffix -> array: exactly the tensors that a producer profile writes.
+
+        Args: profile "L0", "A0", "A1" or "MF"; model_dtype the safetensors tag of the float model.
+        Raises: LayoutError if the profile does not write this type; ValueError if a required tensor
+            is missing.
+        """
+        written = {}
+        for suffix, rule in layout.load(self.label).rules(profile).items():
+            absent = getattr(q, suffix) is None
+            if rule.presence == "forbidden" or (absent and rule.presence == "optional"):
+                continue
+            written[suffix] = encode(self.pack(q, suffix, rule), suffix, rule, model_dtype)
+        return written
+
+    def from_tensors(
+        self, tensors: Mapping[str, NDArray], profile: str, name: str = "linear"
+    ) -> QuantizedLinear:
+        """Read the tensors of one linear back; suffixes that the type does not have are ignored.
+
+        Raises: ValueError naming a required tensor that is missing.
+        """
+        values = {}
+        for suffix, rule in layout.load(self.label).rules(profile).items():
+            if suffix not in tensors:
+                if rule.presence == "required":
+                    raise ValueError(f"{name}: {self.label} needs {suffix} in profile {profile}")
+                continue
+            array = tensors[suffix]
+            if suffix == "weight":
+                array = self.unpack(array, tensors, rule)
+            elif suffix == "deq_scale" and array.dtype.kind == "i":
+                array = decode_deq_scale(array)
+            values[suffix] = array
+        return QuantizedLinear(self.label, name=name, **values)
+
+    def pack(self, q: QuantizedLinear, suffix: str, rule: TensorRule) -> NDArray:
+        """Return the array of one suffix as it is stored; int4 types override it."""
+        return q.need(suffix)
+
+    def unpack(self, weight: NDArray, tensors: Mapping[str, NDArray], rule: TensorRule) -> NDArray:
+        """Undo `pack` for the weight."""
+        return weight
+
+    def _refuse(self, options: Options) -> None:
+        default = Options(options.variant, threads=options.threads)
+        for option in vars(default).keys() - self.takes:
+            if getattr(options, option) != getattr(default, option):
+                raise ValueError(f"{self.label} does not take {option}={getattr(options, option)}")
+
+
+_REGISTER: dict[str, Scheme] = {}
+
+
+def register(scheme: type[Scheme]) -> type[Scheme]:
+    """Add a scheme under its label (class decorator). Raises: ValueError for a second one."""
+    if scheme.label in _REGISTER:
+        raise ValueError(f"two schemes are labelled {scheme.label!r}")
+    _REGISTER[scheme.label] = scheme()
+    return scheme
+
+
+def schemes() -> Mapping[str, Scheme]:
+    """Return label -> scheme, all that are registered."""
+    return MappingProxyType(_REGISTER)
+
+
+def get(label: str) -> Scheme:
+    """Return the scheme of a label. Raises: ValueError for a label without one."""
+    if label not in _REGISTER:
+        known = ", ".join(sorted(_REGISTER))
+        raise ValueError(f"no scheme for label {label!r}, only for {known}")
+    return _REGISTER[label]
