@@ -140,7 +140,7 @@ class Context:
     def file_of(self, tensor: str) -> str:
         """Relative path of the file that holds `tensor` ("" if none does)."""
         table = self.checkpoint.table
-        row = table.get(tensor)
+        row = table.find(tensor)
         return self.prefix + table.file(row) if row is not None else ""
 
 

@@ -81,7 +81,7 @@ def build(checkpoint: Checkpoint, options: Options) -> Report:
         model_dtype=checkpoint.model_dtype,
         tensors=sum(len(holder.table.names) for holder in holders),
         files=sum(len(holder.shards) for holder in holders),
-        nbytes=sum(int(holder.table.nbytes.sum()) for holder in holders),
+        nbytes=sum(holder.table.nbytes for holder in holders),
         types=dict(types),
         options=options,
         results=results,

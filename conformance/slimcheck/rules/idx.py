@@ -81,7 +81,7 @@ def index_names_the_right_files(ck: Context) -> Iterator[Finding]:
 def _misplaced(ck: Context, index: SafetensorsIndex, present: set[str]) -> Iterator[Finding]:
     table = ck.checkpoint.table
     for name, file in index.weight_map.items():
-        row = table.get(name)
+        row = table.find(name)
         if row is None or file not in present or table.file(row) == file:
             continue
         if name not in table.duplicates:
@@ -119,8 +119,8 @@ def total_size_is_exact(ck: Context) -> Iterator[Finding]:
     for index in _own_indexes(ck):
         if index.total_size is None:
             continue
-        rows = [row for name in index.weight_map if (row := table.get(name)) is not None]
-        size = int(table.nbytes[rows].sum())
+        rows = [row for name in index.weight_map if (row := table.find(name)) is not None]
+        size = int(table.sizes[rows].sum())
         if size != index.total_size:
             yield Finding(
                 "IDX-006", "size", f"total_size {index.total_size}", str(size), file=index.name

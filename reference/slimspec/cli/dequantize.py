@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         CheckpointError: unusable source or output.
     """
-    total = int(open_checkpoint(args.source).table.nbytes.sum())
+    total = open_checkpoint(args.source).table.nbytes
     with progress_bar("dequantize", total) as advance:
         count = dequantize_directory(
             args.source,

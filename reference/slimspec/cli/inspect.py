@@ -80,7 +80,7 @@ def _title(checkpoint: Checkpoint) -> str:
     return (
         f"{checkpoint.path}: {checkpoint.kind}, profile {checkpoint.profile.name}, "
         f"model dtype {checkpoint.model_dtype or 'unknown'}, {len(checkpoint.table)} tensors, "
-        f"{int(checkpoint.table.nbytes.sum()):,} bytes in {len(checkpoint.shards)} files"
+        f"{checkpoint.table.nbytes:,} bytes in {len(checkpoint.shards)} files"
     )
 
 

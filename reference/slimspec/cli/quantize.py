@@ -2,15 +2,18 @@
 
 import argparse
 
+from slimspec.checkpoint import CheckpointError, read_json
 from slimspec.cli.progress import progress_bar
-from slimspec.pipeline.quantize import DATA_FREE, Plan, open_float, quantize_directory
+from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quantize_directory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FLOAT_DIR", help="a float model: *.safetensors, config.json, tokenizer")
     add("out", metavar="OUT_DIR", help="the directory to create")
-    add("--scheme", choices=DATA_FREE, required=True)
+    add("--scheme", choices=(*DATA_FREE, *STATIC), required=True)
+    add("--activation-ranges", metavar="FILE",
+        help="JSON: glob over module names -> [lowest, highest] input (static types)")  # fmt: skip
     add("--group-size", type=int, default=0, metavar="G", help="columns per group (default: none)")
     add("--asymmetric", action="store_true", help="weights with an offset (W8A16 only)")
     add("--producer", choices=("A1", "A0"), default="A1", help="profile to write (default: A1)")
@@ -37,10 +40,32 @@ def run(args: argparse.Namespace) -> None:
         include=args.include,
         exclude=args.exclude,
         part_file_size=args.part_file_size,
+        ranges=_ranges(args.activation_ranges) if args.scheme in STATIC else {},
     )
-    total = int(open_float(args.source).table.nbytes.sum())
+    total = open_float(args.source).table.nbytes
     with progress_bar("quantize", total) as advance:
         count = quantize_directory(
             args.source, args.out, plan, overwrite=args.overwrite, progress=advance
         )
     print(f"{args.out}: {count} linears as {args.scheme}, profile {args.producer}")
+
+
+def _ranges(file: str | None) -> dict[str, list[float]]:
+    if file is None:
+        raise CheckpointError("static types need --activation-ranges FILE")
+    read = read_json(file)
+    value = read.value
+    for defect in read.defects:
+        raise CheckpointError(defect.message)
+    if not isinstance(value, dict) or not all(map(_is_range, value.values())):
+        raise CheckpointError(f"{file}: expected an object of glob -> [lowest, highest]")
+    return value
+
+
+def _is_range(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(bound) in (int, float) for bound in value)
+        and value[0] <= value[1]
+    )

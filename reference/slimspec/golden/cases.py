@@ -62,6 +62,14 @@ def load_manifest() -> dict[str, Any]:
     return manifest
 
 
+def load_patches(golden: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(path, content) of every file in `checkpoints/invalid`, sorted by path."""
+    return [
+        (path.relative_to(golden).as_posix(), json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted((golden / "checkpoints" / "invalid").glob("*.json"))
+    ]
+
+
 def checkpoint_cases() -> list[CheckpointCase]:
     """Every golden checkpoint, valid ones first, in the order of the manifest."""
     manifest = load_manifest()

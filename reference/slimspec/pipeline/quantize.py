@@ -1,8 +1,12 @@
-"""A float directory to a quantized directory, for schemes that need no calibration."""
+"""A float directory to a quantized directory, for schemes that need no calibration run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slimspec import schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
@@ -12,6 +16,7 @@ from slimspec.schemes import Linear, Scheme
 
 VARIANTS = {"A1": "v1", "MF": "v1", "A0": "v0", "L0": "v0"}
 DATA_FREE = ("W8A8_DYNAMIC", "W8A16")
+STATIC = ("W8A8", "W8A8_MIX")  # need the range of each linear's input
 
 Progress = Callable[[int], None]  # called with the number of source bytes just done
 
@@ -27,6 +32,8 @@ class Plan:
         symmetric: weights without an offset.
         include, exclude: globs over module names.
         part_file_size: GiB per shard, 0 for one file.
+        ranges: glob over module names -> [lowest, highest] input, for the static types; the
+            first glob that matches counts.
     """
 
     scheme: str
@@ -36,6 +43,7 @@ class Plan:
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     part_file_size: float = 4
+    ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def quantize_directory(
@@ -113,6 +121,7 @@ def _write_linear(
             variant=VARIANTS[plan.producer],
             group_size=plan.group_size,
             symmetric=plan.symmetric,
+            activation_range=_range(plan, module, weight.dtype),
         )
         tensors = scheme.tensors(quantized, plan.producer, dtype)
     except ValueError as error:
@@ -120,3 +129,16 @@ def _write_linear(
     for suffix, array in tensors.items():
         label = "FLOAT" if suffix == "bias" else plan.scheme
         writer.write(f"{module}.{suffix}", array, label)
+
+
+def _range(
+    plan: Plan, module: str, dtype: np.dtype
+) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
+    """The input range of a linear, as arrays [1] in the model dtype; None for dynamic types."""
+    if plan.scheme not in STATIC:
+        return None
+    for glob, bounds in plan.ranges.items():
+        if fnmatchcase(module, glob):
+            lo, hi = (np.array([bound], dtype=dtype) for bound in bounds)
+            return lo, hi
+    raise ValueError(f"{module}: no activation range for it, expected a glob that matches")
