@@ -6,6 +6,7 @@
 128
 """
 
+from slimspec.layout import profiles
 from slimspec.layout.binding import Binding, ShapeProblem, bind
 from slimspec.layout.labels import (
     Derivation,
@@ -45,6 +46,7 @@ __all__ = [
     "derivations",
     "holds",
     "load",
+    "profiles",
     "resolve",
     "rules",
     "types",
