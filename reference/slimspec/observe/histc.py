@@ -7,21 +7,23 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import as_float32, round_trunc
 
+Bound = float | np.floating  # rounded to float32
 _FAST_FROM = 1 << 14  # elements; below, loading the kernel costs more than it saves
 
 
-def bin_range(x: NDArray[np.float32], low: float, high: float) -> tuple[np.float32, np.float32]:
+def bin_range(
+    x: NDArray[np.float32], low: np.float32, high: np.float32, margin: float = 1.0
+) -> tuple[np.float32, np.float32]:
     """Return the range that is really counted.
 
-    An empty range (low = high) means the data's own; if that is empty too, one unit either side.
+    An empty range (low = high) means the data's own; if that is empty too, `margin` either side.
     Args: x float32, not empty. Returns: (low, high) float32.
     """
-    lo, hi = np.float32(low), np.float32(high)
-    if lo == hi:
-        lo, hi = x.min(), x.max()
-    if lo == hi:
-        lo, hi = lo - np.float32(1), hi + np.float32(1)
-    return lo, hi
+    if low == high:
+        low, high = x.min(), x.max()
+    if low == high:
+        low, high = low - np.float32(margin), high + np.float32(margin)
+    return low, high
 
 
 def positions(
@@ -35,7 +37,7 @@ def positions(
     return np.minimum(bin_number, np.float32(bins - 1))
 
 
-def histc(x: NDArray, bins: int, low: float, high: float) -> NDArray[np.float32]:
+def histc(x: NDArray, bins: int, low: Bound, high: Bound) -> NDArray[np.float32]:
     """Count the values of `x` in `bins` bins of equal width; values outside, and NaN, are dropped.
 
     Args: x float32/float16/bfloat16, any shape, not empty; bins; low, high: the range (float32).
@@ -45,7 +47,7 @@ def histc(x: NDArray, bins: int, low: float, high: float) -> NDArray[np.float32]
     values = as_float32(x).reshape(-1)
     if not values.size:
         raise ValueError("a histogram needs at least one value, found none")
-    lo, hi = bin_range(values, low, high)
+    lo, hi = bin_range(values, np.float32(low), np.float32(high))
     if values.size >= _FAST_FROM:
         from . import kernels
 

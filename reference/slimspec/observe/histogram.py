@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.numeric import as_float32, round_ceil, round_half_even
+from slimspec.quantize.affine import require_finite
 
-from .finite import require_finite
 from .histc import histc
 from .histogram_error import search_clip
 
@@ -37,7 +37,7 @@ class HistogramObserver:
     @property
     def empty(self) -> bool:
         """True before the first batch."""
-        return self.low > self.high
+        return bool(self.low > self.high)
 
     def update(self, x: NDArray) -> None:
         """Add one batch.
@@ -45,8 +45,12 @@ class HistogramObserver:
         Args: x float32/float16/bfloat16, any shape. Raises: ValueError for an empty batch, NaN or
         Inf (with its index), or a range so much wider than the first that no histogram holds both.
         """
-        values = require_finite(as_float32(x), "activation").reshape(-1)
+        if not x.size:
+            raise ValueError(f"activation {x.shape}: expected at least one value")
+        values = (x if x.dtype == np.float32 else as_float32(x)).reshape(-1)
         low, high = values.min(), values.max()
+        if not np.isfinite(high - low):  # NaN and Inf show in the extremes
+            require_finite(x, "activation")
         if self.empty or self.low == self.high:  # a constant so far carries no histogram
             self.low, self.high = low, high
             self.counts = histc(values, BINS, int(low), int(high))
@@ -72,8 +76,8 @@ class HistogramObserver:
             self.counts = counts + _regrid(self.counts, downsample, start)
         self.low, self.high = low, high
 
-    def range(self) -> Range:
-        """Return the clip (min, max), float32: mn + bw·first, mn + bw·(last + 1).
+    def range(self) -> tuple[NDArray, NDArray]:
+        """Return the clip (min, max), 0-d float32: mn + bw·first, mn + bw·(last + 1).
 
         Raises: ValueError before the first batch.
         """
@@ -82,8 +86,8 @@ class HistogramObserver:
         first, last = search_clip(self.counts, self.low, self.high, np.inf)
         width = (self.high - self.low) / np.float32(BINS)
         return (
-            np.float32(self.low + width * np.float32(first)),
-            np.float32(self.low + width * np.float32(last + 1)),
+            np.asarray(self.low + width * np.float32(first)),
+            np.asarray(self.low + width * np.float32(last + 1)),
         )
 
 

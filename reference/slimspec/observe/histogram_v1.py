@@ -12,12 +12,13 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import as_float32
+from slimspec.numeric import as_float32, to_dtype
 from slimspec.numeric.reduction import cascade_sum
 
 from .histc import histc
 from .histogram import BINS, Range
 from .histogram_error import l2_error, search_clip
+from .linspace import linspace
 
 UPSAMPLE = 16
 
@@ -42,7 +43,7 @@ class HistogramObserverV1:
         self.counts: NDArray[np.float32] = np.zeros(BINS, np.float32)
         self.low = np.float32(np.inf)
         self.high = np.float32(-np.inf)
-        self.clip: Range | None = None
+        self._clip: tuple[NDArray, NDArray] | None = None
 
     def update(self, x: NDArray) -> None:
         """Add one batch and search the clip again.
@@ -56,18 +57,23 @@ class HistogramObserverV1:
             raise ValueError(f"activation {x.shape}: expected at least one finite value")
         low, high = values.min(), values.max()
         if low == high:
-            self.clip = (low, high)
+            value = to_dtype(low, x.dtype)
+            self._clip = (value, value)
             return
         self._count(values, low, high)
         first, last = self._search()
         kept = values[(values >= first) & (values <= last)]
-        self.clip = (kept.min(), kept.max()) if kept.size else (first, last)
+        clip = (kept.min(), kept.max()) if kept.size else (first, last)
+        self._clip = (np.asarray(clip[0]), np.asarray(clip[1]))
 
-    def range(self) -> Range:
-        """Return the clip (min, max), float32. Raises: ValueError before the first batch."""
-        if self.clip is None:
+    def range(self) -> tuple[NDArray, NDArray]:
+        """Return the clip (min, max), 0-d: float32, but for a constant batch in the batch's dtype.
+
+        Raises: ValueError before the first batch.
+        """
+        if self._clip is None:
             raise ValueError("no batch was observed: expected at least one")
-        return self.clip
+        return self._clip
 
     def _count(self, values: NDArray[np.float32], low: np.float32, high: np.float32) -> None:
         if self.low > self.high:  # first batch
@@ -95,19 +101,6 @@ class HistogramObserverV1:
         )
 
 
-def _linspace(low: np.float32, high: np.float32, steps: int) -> NDArray[np.float32]:
-    """Return torch.linspace: low + step·i in the first half, high - step·(steps - 1 - i) after.
-
-    Product and sum are one fused operation, i.e. they round once: the float64 product is exact and
-    the float64 sum is rounded to float32 (pytorch RangeFactoriesKernel.cpp, compiled with FMA).
-    """
-    step = float((high - low) / np.float32(steps - 1))
-    i = np.arange(steps, dtype=np.float64)
-    rising = float(low) + step * i
-    falling = float(high) - step * (steps - 1 - i)
-    return np.where(i < steps // 2, rising, falling).astype(np.float32)
-
-
 def _regrid(counts: NDArray[np.float32], old: Range, new: Range) -> NDArray[np.float32]:
     """Move counts to wider bins: each bin in 16 pieces, each piece to the bin of its midpoint.
 
@@ -115,8 +108,8 @@ def _regrid(counts: NDArray[np.float32], old: Range, new: Range) -> NDArray[np.f
     """
     pieces = np.repeat(counts, UPSAMPLE) / np.float32(UPSAMPLE)
     width = (old[1] - old[0]) / np.float32(BINS * UPSAMPLE)
-    middle = _linspace(old[0], old[1], BINS * UPSAMPLE + 1)[:-1] + np.float32(0.5) * width
-    bins = np.searchsorted(_linspace(new[0], new[1], BINS + 1), middle, side="right") - 1
+    middle = linspace(old[0], old[1], BINS * UPSAMPLE + 1)[:-1] + np.float32(0.5) * width
+    bins = np.searchsorted(linspace(new[0], new[1], BINS + 1), middle, side="right") - 1
     moved = np.zeros(BINS, np.float32)
     np.add.at(moved, np.clip(bins, 0, BINS - 1), pieces)  # float32, one after the other
     return moved

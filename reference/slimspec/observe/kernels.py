@@ -6,9 +6,9 @@ Each has the bits of its plain definition (`histc.positions`, `histogram_error.l
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba import njit
+from numba.core import config
 from numpy.typing import NDArray
 
 from slimspec.numeric.reduction import INTERLEAVED, LANES
@@ -16,7 +16,7 @@ from slimspec.numeric.reduction import INTERLEAVED, LANES
 from . import histogram_error
 from .histogram_error import LEVELS
 
-JIT = not numba.config.DISABLE_JIT
+JIT = not config.DISABLE_JIT  # type: ignore[attr-defined]
 
 _CHUNK = 2048
 

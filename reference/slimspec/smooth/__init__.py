@@ -1,0 +1,1 @@
+"""Outlier suppression: smoothing scales, their search, folding, and rotations."""
