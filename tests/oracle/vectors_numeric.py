@@ -1,11 +1,12 @@
 """Table from folders of recorded vectors to our routines: packing, FP8, MX, deq_scale words.
 
-VECTORS   folder -> routine(case, inputs) -> outputs
+VECTORS   folder -> routine(case, input tensors by stored name) -> outputs
 DECODE    folder -> {output: decoder}, for codes in which several bit patterns mean one value
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,31 +23,36 @@ from slimspec.quantize.mxfp4 import quantize_mxfp4, quantize_mxfp4_dualscale
 from slimspec.quantize.mxfp8 import quantize_mxfp8
 
 Case = dict[str, Any]
-Arrays = dict[str, Any]
+Tensors = Mapping[str, np.ndarray]
+Outputs = dict[str, Any]
 
 
-def _deq_word(case: Case, inputs: Arrays) -> Arrays:
-    word = encode_deq_scale(inputs["scale"])
+def _input(case: Case, tensors: Tensors, name: str) -> np.ndarray:
+    return tensors[case["in"][name]["tensor"]]
+
+
+def _deq_word(case: Case, tensors: Tensors) -> Outputs:
+    word = encode_deq_scale(_input(case, tensors, "scale"))
     return {"v1": word, "legacy": word, "bf16_passthrough": decode_deq_scale(word)}
 
 
-def _legacy_int4(case: Case, inputs: Arrays) -> Arrays:
+def _legacy_int4(case: Case, tensors: Tensors) -> Outputs:
     rows = case["params"]["fn"] == "_w4a8_pack_int4" or case["params"].get("trans_flag") is False
-    return {"out": pack_int4(inputs["w"], axis=-2 if rows else -1)}
+    return {"out": pack_int4(_input(case, tensors, "w"), axis=-2 if rows else -1)}
 
 
-def _w4a8_int4(case: Case, inputs: Arrays) -> Arrays:
-    packed = pack_int4(inputs["w"], axis=-2)
+def _w4a8_int4(case: Case, tensors: Tensors) -> Outputs:
+    packed = pack_int4(_input(case, tensors, "w"), axis=-2)
     return {"out": packed, "out_format_pkg": packed}
 
 
-def _fp4(case: Case, inputs: Arrays) -> Arrays:
-    return {"out": pack_fp4(nearest_fp4(inputs["w"]))}
+def _fp4(case: Case, tensors: Tensors) -> Outputs:
+    return {"out": pack_fp4(nearest_fp4(_input(case, tensors, "w")))}
 
 
-def _fp8(case: Case, inputs: Arrays) -> Arrays:
+def _fp8(case: Case, tensors: Tensors) -> Outputs:
     """Scopes: per_channel one scale per column, per_token per row, per_tensor a single one."""
-    x = inputs["x"]
+    x = _input(case, tensors, "x")
     axis = {"per_channel": 0, "per_token": -1, "per_tensor": None}[case["params"]["scope"]]
     amax = np.abs(x).max(axis=axis, keepdims=axis == -1)
     scale = fp8_scale(np.asarray(amax))
@@ -64,24 +70,26 @@ def _mx_weight(params: Case, w: np.ndarray) -> MxWeight:
     return quantize(w, params["method"])
 
 
-def _mx(case: Case, inputs: Arrays) -> Arrays:
-    q = _mx_weight(case["params"], inputs["w"])
+def _mx(case: Case, tensors: Tensors) -> Outputs:
+    q = _mx_weight(case["params"], _input(case, tensors, "w"))
     keep = q.exponent[..., None]  # (n, b, 1)
     return {"scale": keep, "offset": np.zeros_like(keep), "q": q.elements, "dq": dequantize_mx(q)}
 
 
-def _mx_mse_round(case: Case, inputs: Arrays) -> Arrays:
+def _mx_mse_round(case: Case, tensors: Tensors) -> Outputs:
     """The producer's forward of this method multiplies [n, k] by [n, b, 1] without cutting blocks:
 
     it broadcasts to a third axis, or fails. The saved tensors do not go through it.
     """
-    found = _mx(case, inputs)
-    dtype = inputs["w"].dtype
+    found = _mx(case, tensors)
+    dtype = _input(case, tensors, "w").dtype
     return found | {"dq": mul(found["q"], exp2(found["scale"], dtype), dtype)}
 
 
-def _mx_dualscale(case: Case, inputs: Arrays) -> Arrays:
-    q = quantize_mxfp4_dualscale(inputs["w"], case["params"]["ext"]["dual_block_size"])
+def _mx_dualscale(case: Case, tensors: Tensors) -> Outputs:
+    q = quantize_mxfp4_dualscale(
+        _input(case, tensors, "w"), case["params"]["ext"]["dual_block_size"]
+    )
     return {
         "scale": q.exponent[..., None],
         "dual_scale": q.dual_scale[..., None],
