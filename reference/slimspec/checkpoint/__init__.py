@@ -9,10 +9,11 @@ from .config import Config, read_config
 from .description import Description, metadata_keys, read_description
 from .directory import Checkpoint, FileEntry, Part, open_checkpoint
 from .errors import CheckpointError, Defect
-from .header import Entry, Header, read_header
+from .header import Header, read_header
 from .index import SafetensorsIndex, read_index
 from .jsonfile import Duplicate, JsonFile, read_json
 from .profile import Detected
+from .records import Entry
 from .table import Tensor, TensorTable
 from .writer import CheckpointWriter
 

@@ -7,15 +7,18 @@ drops `quantization_config`); users.md 1.2 rows 113 and 114 (it forgets `*.model
 import json
 import shutil
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from slimspec.layout import profiles
 
 from .description import PREFIX
 from .errors import CheckpointError, clip
 from .jsonfile import read_json
 from .profile import SHARDED_METADATA
 
-SUFFIXES = (".json", ".py", ".txt", ".jinja", ".model")
+_TOKENIZER = ("*.model",)
 
 
 def copy_companions(
@@ -48,7 +51,8 @@ def _is_companion(path: Path) -> bool:
     foreign = name.endswith("index.json") or name.startswith((".", PREFIX))
     if foreign or name == SHARDED_METADATA:
         return False
-    return name.endswith(SUFFIXES) and path.is_file()
+    patterns = profiles.profile("A1").companions + _TOKENIZER
+    return any(fnmatchcase(name, pattern) for pattern in patterns) and path.is_file()
 
 
 def _copy_config(source: Path, target: Path, changes: Mapping[str, Any]) -> None:

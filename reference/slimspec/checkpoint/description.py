@@ -43,6 +43,11 @@ class Description:
     duplicates: tuple[Duplicate, ...]
     defects: tuple[Defect, ...]
 
+    @property
+    def readable(self) -> bool:
+        """Whether the file is a JSON object at all."""
+        return bool(self.metadata or self.labels or self.other) or not self.defects
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return a metadata value by its plain name, also when stored as `thinker.{key}`."""
         if key in self.metadata:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.layout import profiles
+
 from .config import Config, read_config
 from .description import PREFIX, Description, read_description
 from .dtypes import numpy_dtype
-from .errors import CheckpointError, Defect, clip
+from .errors import CheckpointError, Defect, clip, defect
 from .family import recognise_kind
 from .header import Header, read_header
 from .index import SUFFIX, SafetensorsIndex, read_index
@@ -28,7 +30,6 @@ from .profile import (
     PLAIN_DESCRIPTION,
     RANK_DIRECTORY,
     SHARDED_METADATA,
-    TYPED_DESCRIPTION,
     Detected,
     detect,
 )
@@ -85,9 +86,7 @@ class Checkpoint:
         weights = [n for n in names if n.endswith(".safetensors") and not n.startswith(".")]
         self.shards: list[Header] = [read_header(path / n, name=n) for n in weights]
         self.table = TensorTable(self.shards)
-        self.description_candidates = [
-            n for n in names if n == PLAIN_DESCRIPTION or TYPED_DESCRIPTION.fullmatch(n)
-        ]
+        self.description_candidates = [n for n in names if profiles.is_description(n)]
         self.description = self._description()
         self.config: Config | None = (
             read_config(path / "config.json") if "config.json" in names else None
@@ -99,7 +98,7 @@ class Checkpoint:
             read_json(path / SHARDED_METADATA) if SHARDED_METADATA in names else None
         )
         self.rank_directories = [d for d in directories if RANK_DIRECTORY.fullmatch(d)]
-        self.parts: list[Part] = _parts(path, directories) if parts else []
+        self.parts: list[Part] = _parts(path, directories, self._notes) if parts else []
         self.profile = detect(
             names, directories, self.description, self.description_candidates, self.config,
             self.table,
@@ -282,14 +281,18 @@ def _file_entry(entry: "os.DirEntry[str]") -> FileEntry:
     return FileEntry(entry.name, info.st_size, mode, is_directory, entry.is_symlink())
 
 
-def _parts(path: Path, directories: Sequence[str]) -> list[Part]:
+def _parts(path: Path, directories: Sequence[str], notes: list[Defect]) -> list[Part]:
     parts = []
     for name in directories:
         match = PART.fullmatch(name)
-        if match:
-            # parts=False: a link back to the root must not recurse
+        if not match:
+            continue
+        try:  # parts=False: a link back to the root must not recurse
             checkpoint = Checkpoint(path / name, "SC", parts=False)
-            parts.append(Part(name, int(match[1]), int(match[2]), checkpoint))
+        except CheckpointError as error:
+            notes.append(defect("unreadable", name, str(error), "a readable directory"))
+            continue
+        parts.append(Part(name, int(match[1]), int(match[2]), checkpoint))
     return sorted(parts, key=lambda part: (part.world, part.rank))
 
 

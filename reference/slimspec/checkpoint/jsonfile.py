@@ -47,8 +47,8 @@ def read_json(path: str | Path, *, limit: int = SIZE_LIMIT, name: str | None = N
     path = Path(path)
     name = path.name if name is None else name
     try:
-        raw = _read(path, limit)
-        value, duplicates = loads(raw)
+        value, duplicates = loads(_read(path, limit))
+        _check_depth(value)
     except JsonError as error:
         return JsonFile(None, (), (defect(error.code, name, error.found, error.expected),))
     except OSError as error:
@@ -74,7 +74,8 @@ def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
         The value and the duplicate members.
 
     Raises:
-        JsonError: not UTF-8 without BOM, not JSON, NaN or Infinity, too deep, a lone surrogate.
+        JsonError: not UTF-8 without BOM, not JSON, NaN or Infinity, deeper than the parser can
+            go, a lone surrogate.
     """
     text = _decode(raw)
     duplicates: list[Duplicate] = []
@@ -95,8 +96,6 @@ def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
         raise
     except ValueError:  # an integer of more digits than Python converts
         raise JsonError("json-number", "an integer of thousands of digits", "64 bits") from None
-    if isinstance(value, dict | list) and _too_deep(value):
-        raise JsonError("json-depth", "nested too deeply", f"at most {DEPTH_LIMIT} levels")
     if "\\ud" in text or "\\uD" in text:
         _refuse_surrogates(value)
     return value, tuple(duplicates)
@@ -166,8 +165,8 @@ def _explain(text: str, error: json.JSONDecodeError) -> JsonError:
     return JsonError("json-syntax", found, "strict JSON")
 
 
-def _too_deep(value: dict[str, Any] | list[Any]) -> bool:
-    level: list[Any] = [value]
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(DEPTH_LIMIT):
         level = [
             member
@@ -176,8 +175,8 @@ def _too_deep(value: dict[str, Any] | list[Any]) -> bool:
             if isinstance(member, dict | list)
         ]
         if not level:
-            return False
-    return True
+            return
+    raise JsonError("json-depth", "nested too deeply", f"at most {DEPTH_LIMIT} levels")
 
 
 def _refuse_surrogates(value: Any) -> None:

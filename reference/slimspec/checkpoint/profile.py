@@ -6,21 +6,18 @@ Source: formats.md 5.0 (first match wins) and 1.1 (file names).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+from slimspec.layout import profiles
 
 from .config import Config
 from .description import Description
 from .table import TensorTable
 
-Profile = Literal["L0", "A0", "A1", "MF", "SC", "SH310", "OFF", "CTS"]
-
 PART = re.compile(r"part(\d+)-of-(\d+)")
 RANK_SHARD = re.compile(r"model-rank-(\d+)-part-(\d+)\.safetensors")
 RANK_DIRECTORY = re.compile(r"rank_(\d+)")
 PLAIN_DESCRIPTION = "quant_model_description.json"
-TYPED_DESCRIPTION = re.compile(r"quant_model_description_\w+\.json")
 SHARDED_METADATA = "model_sharded_metadata.json"
-A1_PREFIX, V0_PREFIX = "quant_model_weights", "quant_model_weight"
 COMPRESSED = ("W8A8SC", "W16A16SC")
 
 
@@ -60,6 +57,8 @@ def detect(
     ranks = [f for f in files if RANK_SHARD.fullmatch(f)]
     if ranks:
         return Detected("SH310", (f"files {_some(ranks)}",))
+    if description is not None and not description.readable:
+        return _by_names(files, description)
     if description is not None and description.name == PLAIN_DESCRIPTION:
         return _plain(files, description)
     if description is not None:
@@ -109,11 +108,24 @@ def _typed(files: Sequence[str], description: Description, table: TensorTable) -
     elif static:
         found.append("static W8A8 linears have deq_scale other than float32")
     else:
-        untyped = [f for f in files if re.fullmatch(V0_PREFIX + r"(-\d+-of-\d+)?\.safetensors", f)]
+        mf, l0 = profiles.profile("MF"), profiles.profile("L0")
+        untyped = [f for f in files if mf.owns(f) and not l0.owns(f)]
         if untyped:  # 1.1: the rename to the typed name does not reach the shards
             return Detected("MF", (*found, f"weights file {untyped[0]} without a type"))
         found.append("no static W8A8 linear")
     return Detected("L0", tuple(found))
+
+
+def _by_names(files: Sequence[str], description: Description) -> Detected:
+    """Guess from file names alone when the description cannot be read."""
+    typed = description.name != PLAIN_DESCRIPTION
+    for name in ("L0", "MF") if typed else ("A1", "A0"):
+        owned = [f for f in files if profiles.profile(name).owns(f)]
+        if owned:
+            found = f"weights file {owned[0]}; {description.name} cannot be read"
+            return Detected(name, (found,))
+    name = "L0" if typed else "A1"
+    return Detected(name, (f"the name {description.name} alone; it cannot be read",))
 
 
 def _is_scale(name: str) -> bool:
@@ -125,13 +137,10 @@ def _has(description: Description, key: str) -> bool:
 
 
 def _prefix_conflict(files: Sequence[str], profile: str) -> tuple[str, ...]:
-    weights = [f for f in files if f.endswith(".safetensors")]
-    plural = [f for f in weights if f.startswith(A1_PREFIX)]
-    singular = [f for f in weights if f.startswith(V0_PREFIX) and f not in plural]
-    wrong = singular if profile == "A1" else plural
+    other = "A0" if profile == "A1" else "A1"
+    wrong = [f for f in files if profiles.profile(other).owns(f)]
     if not wrong:
         return ()
-    other = "A0" if profile == "A1" else "A1"
     return (f"the weights file name {wrong[0]} is that of profile {other}",)
 
 

@@ -4,6 +4,7 @@ Source: performance.md "Reading checkpoints" and DESIGN section 5 (headers are p
 columns).
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .dtypes import CODES, TAGS
+from .dtypes import TAGS
 from .header import Header
 
 
@@ -41,26 +42,26 @@ class TensorTable:
     dtype_tags: tuple[str, ...] = TAGS
 
     def __init__(self, headers: Sequence[Header]) -> None:
-        entries = [entry for header in headers for entry in header.entries]
+        columns = [header.entries for header in headers]
         shapes: dict[tuple[int, ...], int] = {}
         self.files: list[str] = [header.name for header in headers]
-        self.names: list[str] = [entry.name for entry in entries]
-        self.dtype_codes: NDArray[np.uint8] = np.array(
-            [CODES[entry.dtype] for entry in entries], dtype=np.uint8
+        self.names: list[str] = [name for column in columns for name in column.names]
+        self.dtype_codes: NDArray[np.uint8] = np.frombuffer(
+            b"".join(column.codes for column in columns), dtype=np.uint8
         )
-        self.shape_ids: NDArray[np.uint32] = np.array(
-            [shapes.setdefault(entry.shape, len(shapes)) for entry in entries], dtype=np.uint32
+        self.shape_ids: NDArray[np.uint32] = np.fromiter(
+            (shapes.setdefault(s, len(shapes)) for column in columns for s in column.shapes),
+            dtype=np.uint32,
+            count=len(self.names),
         )
         self.shapes: list[tuple[int, ...]] = list(shapes)
-        counts = [len(header.entries) for header in headers]
         self.file_ids: NDArray[np.uint32] = np.repeat(
-            np.arange(len(headers), dtype=np.uint32), counts
+            np.arange(len(headers), dtype=np.uint32), [len(column) for column in columns]
         )
-        self.begin: NDArray[np.int64] = np.array([entry.begin for entry in entries], dtype=np.int64)
-        self.end: NDArray[np.int64] = np.array([entry.end for entry in entries], dtype=np.int64)
-        self._rows: dict[str, int] = {}
-        for row, name in enumerate(self.names):
-            self._rows.setdefault(name, row)
+        self.begin: NDArray[np.int64] = _concatenate([column.begins for column in columns])
+        self.end: NDArray[np.int64] = _concatenate([column.ends for column in columns])
+        rows = range(len(self.names) - 1, -1, -1)  # backwards, so that the first row wins
+        self._rows: dict[str, int] = dict(zip(reversed(self.names), rows, strict=True))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -127,3 +128,7 @@ class TensorTable:
     def in_storage_order(self) -> NDArray[np.intp]:
         """Return the rows sorted by file, then by offset: each file streams once, forwards."""
         return np.lexsort((self.begin, self.file_ids))
+
+
+def _concatenate(columns: Sequence["array[int]"]) -> NDArray[np.int64]:
+    return np.frombuffer(b"".join(columns), dtype=np.int64)

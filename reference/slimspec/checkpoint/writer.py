@@ -21,7 +21,17 @@ from . import companions
 from .description import metadata_keys
 from .dtypes import BITS, tag_of
 from .errors import CheckpointError, clip
-from .naming import DIRECTORY_MODE, INDEX_MODE, NAMINGS, Naming, shard_name
+from .index import SUFFIX
+from .naming import (
+    DIRECTORY_MODE,
+    FLOAT,
+    INDEX_MODE,
+    STYLES,
+    description_name,
+    index_name,
+    order_description,
+    weights_names,
+)
 from .publish import check_free, publish
 from .shard import ShardWriter, nbytes_of
 
@@ -62,8 +72,8 @@ class CheckpointWriter:
             CheckpointError: `out` exists and may not be replaced, or its parent is missing.
             ValueError: an unknown profile or a part size below 1.
         """
-        if profile not in NAMINGS:
-            raise ValueError(f"profile {profile!r}: expected one of {', '.join(NAMINGS)}")
+        if profile not in STYLES:
+            raise ValueError(f"profile {profile!r}: expected one of {', '.join(STYLES)}")
         if part_file_size is not None and part_file_size < 1:
             raise ValueError(f"part_file_size {part_file_size}: expected at least 1")
         self.path = Path(out)
@@ -71,7 +81,6 @@ class CheckpointWriter:
         self.model_quant_type = model_quant_type
         self.group_size = group_size
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self._naming: Naming = NAMINGS[profile]
         self._limit = part_file_size
         self._overwrite = overwrite
         self._labels: dict[str, Any] = {}
@@ -178,7 +187,7 @@ class CheckpointWriter:
             raise CheckpointError(f"tensor name {clip(name, 120)!r}: expected printable text")
         if name in self._shard_of:
             raise CheckpointError(f"tensor {clip(name, 120)!r} is written twice")
-        if name in metadata_keys() and self._naming.description is not None:
+        if name in metadata_keys() and self.profile != FLOAT:
             raise CheckpointError(f"tensor name {name!r} is a metadata key of the description")
 
     def _shard_for(self, size: int) -> ShardWriter:
@@ -188,7 +197,7 @@ class CheckpointWriter:
             self._close_shard()
         if self._open_shard is None:
             # transformers refuses a float file without this mark; the producer writes none
-            mark = {"format": "pt"} if self.profile == "FLOAT" else None
+            mark = {"format": "pt"} if self.profile == FLOAT else None
             spool = self._root() / f".spool-{len(self._shards) + 1}"
             self._open_shard = ShardWriter(spool, mark)
         return self._open_shard
@@ -201,59 +210,35 @@ class CheckpointWriter:
             self._open_shard = None
 
     def _finish(self) -> None:
-        if self._naming.description is not None and not self.model_quant_type:
+        label = self.model_quant_type or ""
+        if self.profile != FLOAT and not label:
             raise CheckpointError(f"{self.path}: profile {self.profile} needs model_quant_type")
         root = self._root()
         self._shard_for(0)  # a checkpoint without tensors still has its file
         self._close_shard()
-        names = self._shard_names()
+        shards = None if self._limit is None else len(self._shards)
+        names = weights_names(self.profile, label, shards)
         for path, name in zip(self._shards, names, strict=True):
             path.rename(root / name)
-        if self._limit is not None:
+        if shards is not None:
             weight_map = {tensor: names[number - 1] for tensor, number in self._shard_of.items()}
             index = {"metadata": {"total_size": self._total_size}, "weight_map": weight_map}
-            prefix = self._format(self._naming.sharded)
-            _dump(index, root / f"{prefix}.safetensors.index.json", 2)
-        if self._naming.description is not None:
-            name = self._format(self._naming.description)
-            _dump(self._description(), root / name, self._naming.indent)
+            _dump(index, root / index_name(self.profile, label), 2)
+        if self.profile != FLOAT:
+            description = order_description(
+                self.profile, label, self.group_size, self._labels, self.metadata
+            )
+            path = root / description_name(self.profile, label)
+            _dump(description, path, STYLES[self.profile].indent)
         self._set_modes(root, frozenset(names))
         publish(root, self.path, self._overwrite)
         self._folder = None
 
-    def _shard_names(self) -> list[str]:
-        if self._limit is None:
-            return [self._format(self._naming.weights) + ".safetensors"]
-        prefix, count = self._format(self._naming.sharded), len(self._shards)
-        return [shard_name(prefix, i + 1, count) for i in range(count)]
-
-    def _format(self, template: str) -> str:
-        return template.format(t=(self.model_quant_type or "").lower())
-
-    def _description(self) -> dict[str, Any]:
-        """Order the members as the producer does: V0 metadata first, V1 last."""
-        known: dict[str, Any] = {
-            "version": "1.0.0",
-            "model_quant_type": self.model_quant_type,
-            "group_size": self.group_size,
-            "metadata": {},
-            "optional": {},
-        } | self.metadata
-        if self.profile == "A0" and not known["group_size"]:
-            del known["group_size"]
-        naming = self._naming
-        first = {key: known[key] for key in naming.first if known.get(key) is not None}
-        last = {key: known[key] for key in naming.last if known.get(key) is not None}
-        listed = {*first, *last}
-        more = {key: value for key, value in self.metadata.items() if key not in listed}
-        if naming.first:
-            return first | more | self._labels
-        return self._labels | more | last
-
     def _set_modes(self, root: Path, weights: frozenset[str]) -> None:
+        style = STYLES[self.profile]
         for path in root.iterdir():
-            mode = self._naming.weights_mode if path.name in weights else self._naming.json_mode
-            path.chmod(INDEX_MODE if path.name.endswith(".safetensors.index.json") else mode)
+            mode = style.weights_mode if path.name in weights else style.json_mode
+            path.chmod(INDEX_MODE if path.name.endswith(SUFFIX) else mode)
         root.chmod(DIRECTORY_MODE)
 
     def _discard(self) -> None:
