@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from slimspec.quantize.affine import dequantize, dequantize_rows
+from slimspec.quantize.affine import dequantize
 from slimspec.quantize.ssz import STEPS, quantize_ssz
 
 Case = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import add, as_float32, div, model_dtype, mul, sub, to_dtype
+from slimspec.numeric import add, as_float32, div, mul, sub, to_dtype
 from slimspec.numeric.reduction import cascade_mean, cascade_sum
 
 from .affine import dequantize, quantize
@@ -48,7 +48,6 @@ def quantize_ssz(
     Raises: ValueError for NaN, Inf or a bad shape.
     Source: math.md 3.2; msmodelslim core/quantizer/impl/ssz.py:62-195.
     """
-    dtype = model_dtype(w.dtype)
     start = quantize_minmax(w, bits=bits, variant="v1", name=name)
     current = best = _fit(w, start.scale, bits)
     for _ in range(steps):
