@@ -72,9 +72,11 @@ def quantize_dynamic(
     if smooth is not None:
         x = mul(x, smooth, F32)
     peak = np.max(np.abs(as_float32(x)), axis=-1, keepdims=True, initial=0.0)  # (..., 1) float32
-    codes, scale = VARIANTS[variant](x, peak, F32(top))
+    form, rounding = VARIANTS[variant]
+    ratio, scale = form(x, peak, F32(top))
     zero = peak == 0
-    q = saturate(np.where(zero, F32(0), codes.astype(F32)), -top - 1, top, np.int8, nan=0)
+    codes = np.where(zero, F32(0), as_float32(rounding(ratio)))
+    q = saturate(codes, -top - 1, top, np.int8, nan=0)
     return DynamicQuant(q, np.where(zero, F32(0), scale)[..., 0])
 
 
@@ -85,21 +87,27 @@ def code_limit(bits: int) -> int:
     return (1 << (bits - 1)) - 1
 
 
-def _golden(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+def golden_ratio(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+    """x/scale and scale = peak·fp32(1/top). Args: x (..., k), peak (..., 1). Returns: both."""
     scale = mul(peak, div(1.0, top, F32), F32)
-    return round_half_even(div(x, scale, F32)), scale
+    return div(x, scale, F32), scale
 
 
-def _k910b(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+def k910b_ratio(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+    """x·s and 1/s with s = top/peak, as `golden_ratio`."""
     factor = div(top, peak, F32)
-    return round_half_even(mul(x, factor, F32)), div(1.0, factor, F32)
+    return mul(x, factor, F32), div(1.0, factor, F32)
 
 
-def _k310p(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+def k310p_ratio(x: NDArray, peak: NDArray, top: np.float32) -> tuple[NDArray, NDArray]:
+    """fp16(x·s), s = top/peak in fp16 for fp16 x, and peak·fp32(1/top), as `golden_ratio`."""
     factor_dtype = np.float16 if x.dtype == np.float16 else F32
     product = mul(x, div(top, peak, factor_dtype), factor_dtype)
-    scale = mul(peak, div(1.0, top, F32), F32)
-    return round_half_away(to_dtype(product, np.float16)), scale
+    return to_dtype(product, np.float16), mul(peak, div(1.0, top, F32), F32)
 
 
-VARIANTS: dict[str, Callable] = {"golden": _golden, "k910b": _k910b, "k310p": _k310p}
+VARIANTS: dict[str, tuple[Callable, Callable]] = {
+    "golden": (golden_ratio, round_half_even),
+    "k910b": (k910b_ratio, round_half_even),
+    "k310p": (k310p_ratio, round_half_away),
+}

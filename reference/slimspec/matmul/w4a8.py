@@ -81,7 +81,7 @@ def matmul_w4a8(
     halves = split_int8(x)
     high = grouped_sum_fp16(halves.hi, w, scale, numerics)  # (m, n) fp16
     low = grouped_sum_fp16(halves.lo, w, scale, numerics)
-    y = add(add(mul(16.0, high, F32), low, F32), _bias(scale_bias), F32)
+    y = add(add(mul(16.0, high, F32), low, F32), sum_bias(scale_bias), F32)
     if offset is not None:
         y = add(y, _offset_term(x, offset), F32)
     return to_output(mul(y, pertoken_scale[:, None], F32), out_dtype, numerics)
@@ -120,7 +120,7 @@ def group_slices(k: int, groups: int) -> list[slice]:
     return [slice(g * size, (g + 1) * size) for g in range(groups)]
 
 
-def _bias(scale_bias: NDArray) -> NDArray[np.float32]:
+def sum_bias(scale_bias: NDArray) -> NDArray[np.float32]:
     """Sum over the last axis in float32, in increasing order: (n, c) or (n,) -> (n,)."""
     columns = as_float32(scale_bias).reshape(scale_bias.shape[0], -1)  # (n, c)
     total = np.zeros(columns.shape[0], F32)
