@@ -125,7 +125,8 @@ def _write_linear(
         )
         tensors = scheme.tensors(quantized, plan.producer, dtype)
     except ValueError as error:
-        raise CheckpointError(f"{float_model.path}: {error}") from None
+        named = "" if module in str(error) else f"{module}.weight: "
+        raise CheckpointError(f"{float_model.path}: {named}{error}") from None
     for suffix, array in tensors.items():
         label = "FLOAT" if suffix == "bias" else plan.scheme
         writer.write(f"{module}.{suffix}", array, label)
