@@ -31,6 +31,12 @@ def require_finite(x: NDArray, name: str) -> None:
         raise ValueError(f"{name}: {as_float32(x)[at]} at index {at}, expected a finite value")
 
 
+def common_dtype(*arrays: NDArray) -> np.dtype:
+    """Return the dtype the arrays share; different ones meet in float32, as in torch."""
+    found = {model_dtype(a.dtype) for a in arrays}
+    return found.pop() if len(found) == 1 else np.dtype(np.float32)
+
+
 def code_range(bits: int, max_bound: int | None = None, signed: bool = True) -> tuple[int, int]:
     """Return the lowest and highest integer: ±max_bound if given, else all `bits` allow."""
     if not 2 <= bits <= 8:
@@ -111,7 +117,7 @@ def codes(
     Raises: ValueError naming the first NaN or infinity of `x`.
     Source: math.md 1.4, 1.8.
     """
-    dtype = model_dtype(x.dtype if x.dtype == scale.dtype else np.float32)
+    dtype = common_dtype(x, scale)
     require_finite(x, name)
     low, high = code_range(bits, max_bound, signed)
     moved = as_float32(add(div(x, scale, dtype), offset, dtype))

@@ -1,11 +1,11 @@
 """Quantization types, one file each: float linear -> tensors -> float linear -> y.
 
 >>> from slimspec import schemes
->>> sorted(schemes.schemes())[:2]
-['FLOAT', 'W8A16']
+>>> schemes.get("W8A16").label
+'W8A16'
 """
 
-from . import float_linear, w8a8, w8a8_dynamic, w8a8_mix, w8a16
+from . import float_linear, w4a4_dynamic, w4a8_dynamic, w4a16, w8a8, w8a8_dynamic, w8a8_mix, w8a16
 from .base import Scheme, get, register, schemes
 from .records import InputParams, Linear, Options, QuantizedLinear
 
@@ -19,6 +19,9 @@ __all__ = [
     "get",
     "register",
     "schemes",
+    "w4a4_dynamic",
+    "w4a8_dynamic",
+    "w4a16",
     "w8a8",
     "w8a8_dynamic",
     "w8a8_mix",

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from slimspec.matmul import dequantize as dequantize_accumulator
 from slimspec.matmul import matmul_int8
 from slimspec.matmul.quantize_static import quantize_static
-from slimspec.numeric import as_float32, div, mul, round_half_even, sub
+from slimspec.numeric import as_float32, div, mul, round_half_even, sub, to_dtype
+from slimspec.numeric.arithmetic import BFLOAT16
 from slimspec.quantize.activation import activation_qparams
-from slimspec.quantize.affine import Variant, dequantize_rows
+from slimspec.quantize.affine import Variant, common_dtype, dequantize_rows
 from slimspec.quantize.minmax import IntegerWeight
 
 from .base import Scheme, register
@@ -65,6 +66,10 @@ class W8A8(Scheme):
 
 
 def _input_params(linear: Linear, options: Options) -> InputParams:
+    """Return what was given, or make it from the range; "v0" narrows it for a bfloat16 model.
+
+    A range from a histogram is float32 also in 16-bit models. Source: math.md 2.1.
+    """
     if (options.input_params is None) == (options.activation_range is None):
         raise ValueError(f"{linear.name}: give either activation_range or input_params")
     if options.input_params is not None:
@@ -78,6 +83,8 @@ def _input_params(linear: Linear, options: Options) -> InputParams:
         variant=options.variant,
         name=f"{linear.name} input",
     )
+    if options.variant == "v0" and linear.weight.dtype == BFLOAT16:
+        scale, offset = to_dtype(scale, BFLOAT16), to_dtype(offset, BFLOAT16)
     return InputParams(scale, offset)
 
 
@@ -86,21 +93,21 @@ def epilogue(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return deq_scale float32 [n] (or [1]) and quant_bias int32 [n].
 
-        d          = T(input_scale · weight_scale), T their dtype;   deq_scale = float32(d)
+        d          = input_scale · weight_scale in their dtype;   deq_scale = float32(d)
         quant_bias = int32(round_half_even(bias / d - Σ_k q_w · input_offset))
 
-    `bias / d` is rounded to float32 ("v0") or to T ("v1"); no bias counts as 0. In float16 d is
-    mostly subnormal, and bias / d may pass the largest float16: the integer is then garbage, as in
-    the files (defect D-31). The sum over k is exact, its conversion to float32 rounds past 2^24.
+    `bias / d` is rounded to float32 ("v0") or to the dtype of bias and d ("v1"); no bias counts as
+    0. Two different dtypes meet in float32. In float16 d is mostly subnormal, and bias / d may pass
+    the largest float16: the integer is then garbage, as in the files (defect D-31). The sum over k
+    is exact, its conversion to float32 rounds past 2^24.
     Source: math.md 4.1; formats.md 3.0 (3, 4).
     """
-    dtype = weight.scale.dtype
-    d = mul(given.scale, weight.scale.reshape(-1), dtype)
+    d = mul(given.scale, weight.scale.reshape(-1), common_dtype(given.scale, weight.scale))
     row_sums = weight.q.sum(axis=1, dtype=np.int64).astype(np.float32)
     correction = mul(row_sums, as_float32(given.offset), np.float32)
     ratio: NDArray = np.zeros(1, np.float32)
     if bias is not None:
-        ratio = div(bias, d, np.float32 if variant == "v0" else dtype)
+        ratio = div(bias, d, np.float32 if variant == "v0" else common_dtype(bias, d))
     return as_float32(d), to_int32(round_half_even(sub(ratio, correction, np.float32)))
 
 
