@@ -64,11 +64,13 @@ class HistogramObserverV1:
         first, last = self._search()
         kept = values[(values >= first) & (values <= last)]
         clip = (kept.min(), kept.max()) if kept.size else (first, last)
-        self._clip = (np.asarray(clip[0]), np.asarray(clip[1]))
+        dtype = np.float16 if x.dtype == np.float16 else np.float32
+        self._clip = (to_dtype(clip[0], dtype), to_dtype(clip[1], dtype))
 
     def range(self) -> tuple[NDArray, NDArray]:
-        """Return the clip (min, max), 0-d: float32, but for a constant batch in the batch's dtype.
+        """Return the clip (min, max) of the last batch, 0-d, in float32.
 
+        A float16 batch gives float16, a constant one its own dtype.
         Raises: ValueError before the first batch.
         """
         if self._clip is None:
