@@ -54,11 +54,11 @@ class Profile:
 
     def owns(self, file_name: str) -> bool:
         """True if `file_name` is a weights file as this writer names them."""
-        return self.weights_pattern is not None and bool(re.match(self.weights_pattern, file_name))
+        return self.weights_pattern is not None and bool(re.fullmatch(self.weights_pattern, file_name))
 
     def tolerates(self, file_name: str) -> bool:
         """True if a safetensors file of that name may lie beside the weights."""
-        return self.extra_pattern is not None and bool(re.match(self.extra_pattern, file_name))
+        return self.extra_pattern is not None and bool(re.fullmatch(self.extra_pattern, file_name))
 
     def _fill(
         self,
@@ -120,4 +120,4 @@ def profile(name: str) -> Profile:
 
 def is_description(file_name: str) -> bool:
     """True if a file of that name is a description, legacy names included."""
-    return bool(re.match(_data()["description_names"]["pattern"], file_name))
+    return bool(re.fullmatch(_data()["description_names"]["pattern"], file_name))
