@@ -29,6 +29,8 @@ class Duplicate:
 class JsonFile:
     """The value of a JSON file (None when unreadable), duplicate members and defects."""
 
+    path: Path
+    name: str
     value: Any
     duplicates: tuple[Duplicate, ...]
     defects: tuple[Defect, ...]
@@ -50,10 +52,14 @@ def read_json(path: str | Path, *, limit: int = SIZE_LIMIT, name: str | None = N
         value, duplicates = loads(_read(path, limit))
         _check_depth(value)
     except JsonError as error:
-        return JsonFile(None, (), (defect(error.code, name, error.found, error.expected),))
+        return JsonFile(
+            path, name, None, (), (defect(error.code, name, error.found, error.expected),)
+        )
     except OSError as error:
         found = f"cannot be read ({error.strerror})"
-        return JsonFile(None, (), (defect("unreadable", name, found, "a readable file"),))
+        return JsonFile(
+            path, name, None, (), (defect("unreadable", name, found, "a readable file"),)
+        )
     defects = tuple(
         defect(
             "json-duplicate-key",
@@ -64,7 +70,7 @@ def read_json(path: str | Path, *, limit: int = SIZE_LIMIT, name: str | None = N
         )
         for d in duplicates
     )
-    return JsonFile(value, duplicates, defects)
+    return JsonFile(path, name, value, duplicates, defects)
 
 
 def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
