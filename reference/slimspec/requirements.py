@@ -24,6 +24,7 @@ class Scope:
     kind: str  # "format" | "producer" | "consumer"
     profiles: tuple[str, ...] = ()
     consumers: tuple[str, ...] = ()
+    verdict: str = "will not load"  # what a violation means for these consumers
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,10 @@ def _requirement(raw: dict[str, Any]) -> Requirement:
     return Requirement(
         **{key: raw[key] for key in _TEXTS},
         scope=Scope(
-            scope["kind"], tuple(scope.get("profiles", ())), tuple(scope.get("consumers", ()))
+            scope["kind"],
+            tuple(scope.get("profiles", ())),
+            tuple(scope.get("consumers", ())),
+            scope.get("verdict", "will not load"),
         ),
         types=tuple(raw.get("types", ())),
         source=tuple(raw["source"]),

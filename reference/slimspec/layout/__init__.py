@@ -6,7 +6,7 @@
 128
 """
 
-from slimspec.layout import profiles
+from slimspec.layout import profiles, vocabulary
 from slimspec.layout.binding import Binding, ShapeProblem, bind
 from slimspec.layout.labels import (
     Derivation,
@@ -50,5 +50,6 @@ __all__ = [
     "resolve",
     "rules",
     "types",
+    "vocabulary",
     "write_dtype",
 ]

@@ -54,7 +54,9 @@ class Profile:
 
     def owns(self, file_name: str) -> bool:
         """True if `file_name` is a weights file as this writer names them."""
-        return self.weights_pattern is not None and bool(re.fullmatch(self.weights_pattern, file_name))
+        return self.weights_pattern is not None and bool(
+            re.fullmatch(self.weights_pattern, file_name)
+        )
 
     def tolerates(self, file_name: str) -> bool:
         """True if a safetensors file of that name may lie beside the weights."""
