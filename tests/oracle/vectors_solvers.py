@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from slimspec.quantize.affine import dequantize
+from slimspec.numeric import to_dtype
+from slimspec.quantize.affine import dequantize, dequantize_rows
+from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.ssz import STEPS, quantize_ssz
 
 Case = dict[str, Any]
@@ -38,6 +40,51 @@ def v1_ssz(case: Case, tensors: Tensors) -> Outputs:
     }
 
 
+def v1_gptq(case: Case, tensors: Tensors) -> Outputs:
+    """The recorded "dq" is what the module returned while it collected inputs: the weight itself."""
+    w = _input(case, tensors, "w")
+    params = case["params"]
+    group_size = params.get("ext", {}).get("group_size", 0)
+    weight = quantize_gptq(
+        w,
+        _inputs(case, tensors, "xs"),
+        bits=_bits(case),
+        symmetric=params["symmetric"],
+        variant="v1",
+        granularity="group" if params["scope"] == "per_group" else "channel",
+        group_size=group_size,
+    )
+    per_row = params["scope"] == "per_channel"
+    return {
+        "scale": weight.scale[:, 0] if per_row else weight.scale,
+        "offset": weight.offset[:, 0] if per_row else weight.offset,
+        "q": weight.q,
+        "dq": w,
+    }
+
+
+def legacy_gptq(case: Case, tensors: Tensors) -> Outputs:
+    params, w = case["params"], _input(case, tensors, "weight")
+    per_group = params["group_size"] > 0
+    weight = quantize_gptq(
+        w,
+        [_input(case, tensors, "X")],
+        bits=params["bit"],
+        symmetric=params["is_sym"],
+        variant="v0",
+        granularity="group" if per_group else "tensor" if params["mm_tensor"] else "channel",
+        group_size=max(params["group_size"], 0),
+    )
+    return {
+        "o0": to_dtype(weight.q, w.dtype),
+        "o1": dequantize_rows(weight.q, weight.scale, weight.offset),
+        "o2": weight.scale,
+        "o3": weight.offset,
+    }
+
+
 VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {
+    "legacy_init_weight_quant_hessian": legacy_gptq,
+    "v1_WeightGptq": v1_gptq,
     "v1_WeightPerChannelSsz": v1_ssz,
 }
