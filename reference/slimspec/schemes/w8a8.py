@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from slimspec.matmul import dequantize as dequantize_accumulator
 from slimspec.matmul import matmul_int8
@@ -103,12 +103,30 @@ def epilogue(
     Source: math.md 4.1; formats.md 3.0 (3, 4).
     """
     d = mul(given.scale, weight.scale.reshape(-1), common_dtype(given.scale, weight.scale))
-    row_sums = weight.q.sum(axis=1, dtype=np.int64).astype(np.float32)
-    correction = mul(row_sums, as_float32(given.offset), np.float32)
+    row_sums = weight.q.sum(axis=1, dtype=np.int64)
+    ratio_dtype = np.float32 if variant == "v0" or bias is None else common_dtype(bias, d)
+    return as_float32(d), folded_bias(row_sums, given.offset, bias, d, ratio_dtype)
+
+
+def folded_bias(
+    row_sums: NDArray[np.int64],
+    offset: NDArray,
+    bias: NDArray | None,
+    d: NDArray,
+    ratio_dtype: DTypeLike,
+) -> NDArray[np.int32]:
+    """Return quant_bias int32 [n] = int32(round_half_even(bias / d - row_sums · offset)).
+
+    `bias / d` is rounded to `ratio_dtype`, everything else to float32; no bias counts as 0.
+
+    Args: row_sums int64 [n]; offset float [1]; bias float [n] or None; d float [n] or [1].
+    Source: math.md 4.1.
+    """
+    correction = mul(row_sums.astype(np.float32), as_float32(offset), np.float32)
     ratio: NDArray = np.zeros(1, np.float32)
     if bias is not None:
-        ratio = div(bias, d, np.float32 if variant == "v0" else common_dtype(bias, d))
-    return as_float32(d), to_int32(round_half_even(sub(ratio, correction, np.float32)))
+        ratio = div(bias, d, ratio_dtype)
+    return to_int32(round_half_even(sub(ratio, correction, np.float32)))
 
 
 def to_int32(x: NDArray[np.float32]) -> NDArray[np.int32]:
