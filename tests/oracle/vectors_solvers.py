@@ -41,7 +41,7 @@ def v1_ssz(case: Case, tensors: Tensors) -> Outputs:
 
 
 def v1_gptq(case: Case, tensors: Tensors) -> Outputs:
-    """The recorded "dq" is what the module returned while it collected inputs: the weight itself."""
+    """The recorded "dq" is what the module returns while it collects inputs: the weight itself."""
     w = _input(case, tensors, "w")
     params = case["params"]
     group_size = params.get("ext", {}).get("group_size", 0)
