@@ -15,11 +15,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .bf16 import float32_to_bf16
 from .fp16 import float32_to_fp16
+from .jit import jit_pays
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 MODEL_DTYPES = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16)
-
-_FAST_FROM = 1 << 16  # elements; below, loading the kernels costs more than it saves
 
 
 def model_dtype(dtype: DTypeLike) -> np.dtype:
@@ -46,7 +45,7 @@ def as_float32(x: ArrayLike) -> NDArray[np.float32]:
     narrow_integer = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
     if not (python_number or narrow_integer or array.dtype in MODEL_DTYPES):
         raise TypeError(f"{array.dtype} does not fit float32 without loss")
-    if array.size >= _FAST_FROM and array.dtype.itemsize == 2 and not narrow_integer:
+    if array.dtype.itemsize == 2 and not narrow_integer and jit_pays(array.size):
         from . import kernels
 
         return kernels.widen(array)
@@ -65,7 +64,7 @@ def to_dtype(x: ArrayLike, dtype: DTypeLike) -> NDArray:
     wide = as_float32(x)
     if target == np.float32:
         return wide
-    if wide.size >= _FAST_FROM:
+    if jit_pays(wide.size):
         from . import kernels
 
         return kernels.narrow(wide, target)

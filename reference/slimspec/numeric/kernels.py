@@ -10,11 +10,11 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 from numba import njit
-from numba.core import config
 from numpy.typing import DTypeLike, NDArray
 
 from .bf16 import bf16_to_float32, float32_to_bf16
 from .fp16 import float32_to_fp16, fp16_to_float32
+from .jit import jit_enabled
 
 _U = np.uint32
 _TINY = np.float32(2.0**-24)
@@ -95,7 +95,7 @@ def _widen_fp16(bits, out):  # type: ignore[no-untyped-def]
 def narrow(x: NDArray[np.float32], dtype: DTypeLike) -> NDArray:
     """Round float32 to float16 or bfloat16. Args: x float32, any layout. Returns: `dtype`."""
     half = np.dtype(dtype) == np.float16
-    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    if not jit_enabled():
         bits = float32_to_fp16(x) if half else float32_to_bf16(x)
         return bits.view(dtype)
     flat = np.ascontiguousarray(x).reshape(-1)
@@ -110,7 +110,7 @@ def widen(x: NDArray) -> NDArray[np.float32]:
     if not half and x.dtype != ml_dtypes.bfloat16:
         raise TypeError(f"expected float16 or bfloat16, found {x.dtype}")
     bits = np.ascontiguousarray(x).view(np.uint16)
-    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    if not jit_enabled():
         return fp16_to_float32(bits) if half else bf16_to_float32(bits)
     out = np.empty(bits.size, np.float32)
     (_widen_fp16 if half else _widen_bf16)(bits.reshape(-1), out)

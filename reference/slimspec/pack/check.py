@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
-
-_FAST_FROM = 1 << 16  # elements; below, loading the kernels costs more than it saves
 
 
 def require_even(shape: tuple[int, ...], axis: int, name: str) -> None:
@@ -36,9 +32,3 @@ def require_dtype(x: NDArray, dtype: type, name: str) -> None:
     """Refuse another dtype. Raises: TypeError naming both."""
     if x.dtype != dtype:
         raise TypeError(f"{name}: expected {np.dtype(dtype)}, found {x.dtype}")
-
-
-def jit_pays(size: int) -> bool:
-    """Tell whether compiled kernels are on and `size` elements are worth loading them."""
-    off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
-    return size >= _FAST_FROM and not off

@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .check import jit_pays, require_dtype, require_even, require_range
+from slimspec.numeric.jit import jit_pays
+
+from .check import require_dtype, require_even, require_range
 
 
 def pack_int4(q: NDArray[np.int8], axis: int = -1, name: str = "weight") -> NDArray[np.int8]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .check import jit_pays, require_dtype, require_multiple, require_range
+from slimspec.numeric.jit import jit_pays
+
+from .check import require_dtype, require_multiple, require_range
 
 PER_WORD = 8
 SEQUENTIAL = (0, 1, 2, 3, 4, 5, 6, 7)
