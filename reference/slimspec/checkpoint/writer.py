@@ -195,11 +195,13 @@ class CheckpointWriter:
         full = shard is not None and self._limit is not None and shard.nbytes + size >= self._limit
         if full and shard is not None and shard.records:
             self._close_shard()
-        if self._open_shard is None:
-            # transformers refuses a float file without this mark; the producer writes none
-            mark = {"format": "pt"} if self.profile == FLOAT else None
-            spool = self._root() / f".spool-{len(self._shards) + 1}"
-            self._open_shard = ShardWriter(spool, mark)
+        return self._open_shard or self._new_shard()
+
+    def _new_shard(self) -> ShardWriter:
+        # transformers refuses a float file without this mark; the producer writes none
+        mark = {"format": "pt"} if self.profile == FLOAT else None
+        spool = self._root() / f".spool-{len(self._shards) + 1}"
+        self._open_shard = ShardWriter(spool, mark)
         return self._open_shard
 
     def _close_shard(self) -> None:
@@ -214,7 +216,8 @@ class CheckpointWriter:
         if self.profile != FLOAT and not label:
             raise CheckpointError(f"{self.path}: profile {self.profile} needs model_quant_type")
         root = self._root()
-        self._shard_for(0)  # a checkpoint without tensors still has its file
+        if not self._shards and self._open_shard is None:
+            self._new_shard()  # a checkpoint without tensors still has its file
         self._close_shard()
         shards = None if self._limit is None else len(self._shards)
         names = weights_names(self.profile, label, shards)
