@@ -1,0 +1,214 @@
+"""How a linear was quantized, as far as the recipe and the capture tell."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.observe.activation import activation_range
+from slimspec.observe.histogram_v1 import HistogramObserverV1
+from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
+from slimspec.quantize.minmax import IntegerWeight
+from slimspec.quantize.ssz import quantize_ssz
+from slimspec.schemes import InputParams, Linear, Options, QuantizedLinear, Scheme
+
+from .case import Case
+
+STORED = "stored parameters"
+
+Observer = Callable[[list[NDArray]], tuple[NDArray, NDArray]]
+
+Solver = Callable[[Linear, Options, int], IntegerWeight]
+
+V1_MINMAX = {"WeightPerChannelMinmax", "WeightPerGroupMinmax", "minmax"}
+V1_OBSERVED = {"ActPerTensorMinmax", "ActPDMixMinmax", "ActPerTensorHistogram"}
+KEEPS_WEIGHTS = {"linear_quant", "dynamic_cache", "fa3_quant"}  # v1 steps that change no float
+
+
+class NotReplayedError(Exception):
+    """Outside what is reproduced; the message says why and names the recipe."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The float linear, the options for the scheme, and where the input parameters come from.
+
+    `solver` makes the integers where that is not min-max; its sums may run in another order.
+    """
+
+    linear: Linear
+    options: Options
+    source: str = "weights alone"
+    method: str = "min-max"
+    solver: Solver | None = None
+
+    def quantize(self, scheme: Scheme) -> QuantizedLinear:
+        """Return the linear as the producer quantized it."""
+        if self.solver is None:
+            return scheme.quantize(self.linear, **vars(self.options))
+        weight = self.solver(self.linear, self.options, scheme.bits)
+        return scheme.assemble(self.linear, weight, self.options)
+
+
+def plan(case: Case, name: str, scheme: Scheme, stored: Mapping[str, NDArray]) -> Plan:
+    """Return how to redo one linear. Raises: NotReplayedError."""
+    if case.variant is None:
+        raise NotReplayedError("no recipe")
+    if scheme.label == "FLOAT":
+        return Plan(_float_linear(case, name), Options(case.variant), method="copied")
+    read = _options_v0 if case.variant == "v0" else _options_v1
+    options, observer, method = read(case, name)
+    solver = None if method == "min-max" else SOLVERS.get(method)
+    if solver is None and method != "min-max":
+        raise NotReplayedError(f"weight solver {method} (steps: {', '.join(case.processes)})")
+    made = Plan(_float_linear(case, name), options, method=method, solver=solver)
+    if "input_params" not in scheme.takes:
+        return replace(made, options=replace(options, activation_symmetric=False))
+    return _with_input(case, name, stored, made, observer)
+
+
+def _ssz(linear: Linear, options: Options, bits: int) -> IntegerWeight:
+    return quantize_ssz(linear.weight, bits=bits, name=linear.name)
+
+
+SOLVERS: dict[str, Solver] = {"WeightPerChannelSsz": _ssz, "ssz": _ssz}
+
+Read = tuple[Options, Observer | None, str]
+
+
+def _options_v0(case: Case, name: str) -> Read:
+    q = {**case.recipe["q"], **_literals(case.capture.get("quant_config", {}))}
+    method = q.get("w_method", "MinMax")
+    kind = case.linear(name).get("class", "LinearQuantizer")
+    if kind != "LinearQuantizer":
+        raise NotReplayedError(f"weights by {kind}")
+    lowbit = bool(q.get("is_lowbit", False))
+    if lowbit and q.get("open_outlier", True):
+        raise NotReplayedError("low-bit weights with an outlier split")
+    options = Options(
+        "v0",
+        symmetric=q.get("w_sym", True),
+        per_tensor=q.get("mm_tensor", True) and not lowbit,
+        group_size=max(q.get("group_size", 64), 0) if lowbit else 0,
+        activation_symmetric=q.get("a_sym", False),
+    )
+    observer = partial(activation_range, act_method=q.get("act_method", 1))
+    return options, observer, "min-max" if method == "MinMax" else method
+
+
+def _literals(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Read the captured repr of each configuration value, where it is a literal."""
+    found = {}
+    for key, text in texts.items():
+        try:
+            found[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[key] = text
+    return found
+
+
+def _options_v1(case: Case, name: str) -> Read:
+    seen, config = case.linear(name), _qconfig(case, name)
+    weight, act = config.get("weight", {}), config.get("act") or {}
+    solver = seen.get("weight_quantizer") or weight.get("method")
+    method = "min-max" if solver in V1_MINMAX else str(solver)
+    if "FlatQuant" in seen.get("ir", ""):
+        raise NotReplayedError("weights transformed by FlatQuant")
+    options = Options(
+        "v1",
+        symmetric=weight.get("symmetric", True),
+        group_size=(weight.get("ext") or {}).get("group_size", 0)
+        if weight.get("scope") == "per_group"
+        else 0,
+        activation_symmetric=act.get("symmetric", False),
+    )
+    quantizer = seen.get("act_quantizer", "")
+    if quantizer not in V1_OBSERVED:
+        return options, None, method
+    if "Histogram" in quantizer:
+        return options, _histogram_range, method
+    mean = (act.get("ext") or {}).get("aggregation_type", "max") == "mean"
+    return options, float64_mean_of_extrema if mean else running_extrema, method
+
+
+def _histogram_range(batches: list[NDArray]) -> tuple[NDArray, NDArray]:
+    observer = HistogramObserverV1()
+    for batch in batches:
+        observer.update(batch)
+    return observer.range()
+
+
+def _qconfig(case: Case, name: str) -> Mapping[str, Any]:
+    """Return the qconfig of the first linear_quant step that includes a linear; {} if none."""
+    for step in case.steps:
+        included = any(fnmatchcase(name, p) for p in step.get("include", ["*"]))
+        excluded = any(fnmatchcase(name, p) for p in step.get("exclude", []))
+        if "qconfig" in step and step.get("type") == "linear_quant" and included and not excluded:
+            return step["qconfig"]
+    return {}
+
+
+def _float_linear(case: Case, name: str) -> Linear:
+    seen = case.linear(name)
+    if seen:
+        weight, bias = (case.resolve(seen.get(key)) for key in ("float_weight", "float_bias"))
+        if seen.get("float_bias") and bias is None:
+            raise NotReplayedError("the float bias was not kept")
+    else:
+        weight, bias = case.model.get(f"{name}.weight"), case.model.get(f"{name}.bias")
+        if case.recipe.get("anti") or set(case.processes) - KEEPS_WEIGHTS:
+            weight = None
+        elif case.recipe.get("load_dtype") == "fp32":
+            weight, bias = (None if t is None else t.astype(np.float32) for t in (weight, bias))
+    if weight is None:
+        weight = _shard(case, name)
+    if weight is None:
+        changed = case.recipe.get("anti", {}).get("anti_method") or ", ".join(case.processes)
+        raise NotReplayedError(f"the float weight after {changed} was not kept")
+    return Linear(weight, bias, name)
+
+
+def _shard(case: Case, name: str) -> NDArray | None:
+    """Return the columns of a linear that one simulated device holds."""
+    match = re.fullmatch(r"(.+)\.tp_list\.(\d+)", name)
+    whole = case.model.get(f"{match[1]}.weight") if match else None
+    chain = dict(case.recipe.get("chain", []))
+    if match is None or whole is None or "simulate_tp" not in chain or case.recipe.get("anti"):
+        return None
+    size = chain["simulate_tp"]["tp_size"]
+    return np.array_split(whole, size, axis=1)[int(match[2])]
+
+
+def _with_input(
+    case: Case, name: str, stored: Mapping[str, NDArray], made: Plan, observer: Observer | None
+) -> Plan:
+    """Add the input range or parameters: observed, else as captured, else as stored."""
+    seen, dtype = case.linear(name), made.linear.weight.dtype
+    references = seen.get("inputs") or []
+    batches = [b for b in map(case.resolve, references) if b is not None]
+    if observer and batches and len(batches) == len(references):
+        ready = replace(made.options, activation_range=observer(batches))
+        return replace(made, options=ready, source="observed inputs")
+    scale, offset = (_captured_param(case, seen, what) for what in ("scale", "offset"))
+    source = "captured parameters"
+    if scale is None or offset is None:
+        scale, offset = stored["input_scale"], stored["input_offset"]
+        source = STORED
+        if np.array_equal(scale.astype(dtype).astype(scale.dtype), scale):  # widened when saved
+            scale, offset = scale.astype(dtype), offset.astype(dtype)
+    params = InputParams(scale.reshape(1), offset.reshape(1))
+    options = replace(made.options, input_params=params, activation_symmetric=False)
+    return replace(made, options=options, source=source)
+
+
+def _captured_param(case: Case, seen: Mapping[str, Any], what: str) -> NDArray | None:
+    reference = seen.get("quant_input", {}).get(f"input_{what}")
+    return case.resolve(reference or seen.get("act_param", {}).get(what))

@@ -1,0 +1,167 @@
+"""Redo every linear of a recorded run and compare bytes, dtypes, shapes and the tensor set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec import layout, schemes
+from slimspec.checkpoint import open_checkpoint
+from slimspec.checkpoint.dtypes import tag_of
+
+from .case import Case, Output
+from .plan import STORED, NotReplayedError, plan
+
+
+@dataclass
+class LinearReport:
+    """One linear of one output: what was compared and what differs."""
+
+    output: str
+    name: str
+    label: str
+    method: str
+    source: str
+    exact: bool = True
+    tensors: int = 0
+    integers: int = 0
+    equal_integers: int = 0
+    mismatches: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CaseReport:
+    """A recorded run: its linears, and reason -> how many linears were not redone."""
+
+    name: str
+    linears: list[LinearReport] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tensors(self) -> int:
+        return sum(x.tensors for x in self.linears)
+
+    @property
+    def mismatches(self) -> list[str]:
+        return [f"{x.output} {x.name}: {m}" for x in self.linears for m in x.mismatches]
+
+    @property
+    def equal_share(self) -> float | None:
+        """Return the share of integers that are equal; None where nothing was compared."""
+        total = sum(x.integers for x in self.linears)
+        return sum(x.equal_integers for x in self.linears) / total if total else None
+
+    @property
+    def methods(self) -> list[str]:
+        return sorted({f"{x.label} {x.method}, {x.source}" for x in self.linears})
+
+
+@cache
+def replay(path: Path) -> CaseReport:
+    """Redo one recorded run; what is outside the reproducible kinds is counted with its reason."""
+    case, report = Case(path), CaseReport(path.name)
+    if not case.outputs:
+        report.skipped["no quantized checkpoint with a description"] += 1
+    for output in case.outputs:
+        profile = open_checkpoint(output.path).profile.name
+        for name, label in _linears(output).items():
+            try:
+                report.linears.append(_redo(case, output, profile, name, label))
+            except NotReplayedError as why:
+                report.skipped[f"{label}: {why}"] += 1
+    return report
+
+
+def _linears(output: Output) -> dict[str, str]:
+    """Return linear -> label; norms and the parents of TP shards are left out."""
+    found = {}
+    for name, label in output.labels.items():
+        linear = name.removesuffix(".weight")
+        parent = f"{linear}.tp_list.0.weight" in output.labels
+        if (
+            name != linear
+            and not parent
+            and not (label == "FLOAT" and output.tensors.ndim(name) < 2)
+        ):
+            found[linear] = label
+    return found
+
+
+def _redo(case: Case, output: Output, profile: str | None, name: str, label: str) -> LinearReport:
+    if label not in schemes.schemes():
+        raise NotReplayedError("no min-max scheme")
+    scheme = schemes.get(label)
+    if profile is None or profile not in layout.load(label).profiles:
+        raise NotReplayedError(f"profile {profile}")
+    stored = _stored(output, name, profile)
+    made = plan(case, name, scheme, stored)
+    report = LinearReport(
+        output.path.name, name, label, made.method, made.source, exact=made.solver is None
+    )
+    try:
+        q = made.quantize(scheme)
+        tensors = scheme.tensors(q, profile, str(tag_of(made.linear.weight.dtype)))
+    except ValueError as refused:
+        report.mismatches.append(f"refused: {refused}")
+        return report
+    given = ("input_scale", "input_offset") if made.source == STORED else ()
+    _compare(tensors, stored, report, given)
+    if q.weight.dtype == np.int8:
+        theirs = scheme.from_tensors(stored, profile, name).weight
+        report.integers = theirs.size
+        report.equal_integers = int((q.weight == theirs).sum())
+    return report
+
+
+def _stored(output: Output, name: str, profile: str) -> dict[str, NDArray]:
+    """Return suffix -> tensor of one linear, without what hangs on it for other reasons."""
+    prefix, other = f"{name}.", layout.attachments(profile)
+    own = (output.labels[f"{name}.weight"], "FLOAT")
+    names = [n for n, label in output.labels.items() if n.startswith(prefix) and label in own]
+    found = {n.removeprefix(prefix): output.tensors[n] for n in names}
+    if own == ("FLOAT", "FLOAT"):  # a float module keeps its other parameters under their own names
+        return {
+            suffix: t
+            for suffix, t in found.items()
+            if suffix in layout.load("FLOAT").rules(profile)
+        }
+    return {suffix: t for suffix, t in found.items() if suffix not in other and "." not in suffix}
+
+
+def _compare(
+    made: Mapping[str, NDArray],
+    stored: Mapping[str, NDArray],
+    report: LinearReport,
+    given: tuple[str, ...],
+) -> None:
+    """Compare every tensor but those that were `given` to us by the checkpoint itself."""
+    for suffix in sorted((made.keys() | stored.keys()) - set(given)):
+        if suffix not in stored or suffix not in made:
+            side = "not stored" if suffix not in stored else "not made"
+            report.mismatches.append(f"{suffix} {side}")
+            continue
+        ours, theirs = made[suffix], stored[suffix]
+        report.tensors += 1
+        if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+            report.mismatches.append(
+                f"{suffix} {ours.dtype}{ours.shape}, stored {theirs.dtype}{theirs.shape}"
+            )
+            continue
+        same = bytes_of(ours) == bytes_of(theirs)
+        equal = int(same.reshape(ours.size, -1).all(axis=1).sum())
+        if equal < ours.size:
+            report.mismatches.append(f"{suffix} differs in {ours.size - equal} of {ours.size}")
+
+
+def bytes_of(array: NDArray) -> NDArray[np.uint8]:
+    """Return the bytes, so that equal means equal bits."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+__all__ = ["CaseReport", "LinearReport", "replay"]
