@@ -126,12 +126,5 @@ def test_our_writer_would_name_the_same_files(checkpoints: Cases) -> None:
         shards = len(checkpoint.shards) if checkpoint.indexes else None
         indexes = [index_name(profile, label)] if checkpoint.indexes else []
         assert [index.name for index in checkpoint.indexes] == indexes
-        assert checkpoint.table.files in (
-            weights_names(profile, label, shards),
-            _PDMIX.get(profile),
-        ), checkpoint
+        assert checkpoint.table.files == weights_names(profile, label, shards)
         assert found.name == description_name(profile, label)
-
-
-# profile L0 names the weights of a prefill/decode mix by the type of one of them (formats.md 1.1)
-_PDMIX = {"L0": ["quant_model_weight_w8a8.safetensors"]}

@@ -8,20 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slimspec.layout import vocabulary
+
 from .errors import Defect, defect
 from .jsonfile import Duplicate, read_json
 
 PREFIX = "quant_model_description"
 OMNI_PREFIX = "thinker."  # Omni adapters put it before every key, metadata included
-
-# fmt: off
-_FALLBACK_KEYS = frozenset((
-    "model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type",
-    "fa_quant_type", "reduce_quant_type", "metadata", "optional", "is_rot_used",
-    "indexer_quant_type", "max_supported_tp", "ascend_quant_method", "is_nzcasted",
-    "AtlasGMMPermute", "model_quant_type_second", "kv_cache_type_second",
-))
-# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +50,8 @@ class Description:
 
 @cache
 def metadata_keys() -> frozenset[str]:
-    """Return the vocabulary of metadata keys (schemas/description_keys.json)."""
-    return _FALLBACK_KEYS
+    """Return the vocabulary of metadata keys."""
+    return frozenset(vocabulary.metadata_keys())
 
 
 def read_description(path: str | Path, *, name: str | None = None) -> Description:
