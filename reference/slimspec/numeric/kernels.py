@@ -20,15 +20,19 @@ _U = np.uint32
 _TINY = np.float32(2.0**-24)
 _HALF = np.float32(0.5)  # its last digit is 2^-24, so adding it rounds to fp16 subnormals
 _HALF_BITS = _U(0x3F000000)
+_INF = _U(0x7F800000)
+_FP16_NORMAL = _U(0x38800000)  # 2^-14
+_FP16_PAST = _U(0x477FF000)  # 65520, halfway to 2^16: rounds to 0x7C00
 
 
 @njit(nogil=True, cache=True, inline="always")
 def bf16_bits(x):  # type: ignore[no-untyped-def]
     """float32 -> bfloat16 bits as uint32, nearest even, NaN -> quiet NaN with its sign."""
     u = np.float32(x).view(np.uint32)
-    if (u & _U(0x7FFFFFFF)) > _U(0x7F800000):
-        return _U((u >> _U(16)) & _U(0x8000)) | _U(0x7FC0)
-    return _U(_U(u + _U(0x7FFF) + ((u >> _U(16)) & _U(1))) >> _U(16))
+    sign, m = _U((u >> _U(16)) & _U(0x8000)), _U(u & _U(0x7FFFFFFF))
+    number = _U(min(m, _INF))  # computed for NaN too, then dropped: selects are vectorised
+    rounded = _U(_U(number + _U(0x7FFF) + ((number >> _U(16)) & _U(1))) >> _U(16))
+    return _U(sign | (_U(0x7FC0) if m > _INF else rounded))
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -41,15 +45,13 @@ def bf16_value(bits):  # type: ignore[no-untyped-def]
 def fp16_bits(x):  # type: ignore[no-untyped-def]
     """float32 -> fp16 bits as uint32, nearest even, overflow -> inf, NaN as `bf16_bits`."""
     u = np.float32(x).view(np.uint32)
-    sign = _U((u >> _U(16)) & _U(0x8000))
-    m = _U(u & _U(0x7FFFFFFF))
-    if m > _U(0x7F800000):
-        return _U(sign | _U(0x7E00))
-    if m >= _U(0x477FF000):  # 65520, halfway to 2^16
-        return _U(sign | _U(0x7C00))
-    if m < _U(0x38800000):  # below 2^-14: subnormal
-        return _U(sign | _U(np.float32(m.view(np.float32) + _HALF).view(np.uint32) - _HALF_BITS))
-    return _U(sign | _U(_U(_U(m + _U(0xFFF) + ((m >> _U(13)) & _U(1))) >> _U(13)) - _U(0x1C000)))
+    sign, m = _U((u >> _U(16)) & _U(0x8000)), _U(u & _U(0x7FFFFFFF))
+    number = _U(min(max(m, _FP16_NORMAL), _FP16_PAST))  # from 65520 on: fp16 infinity
+    normal = _U(_U(number + _U(0xFFF) + ((number >> _U(13)) & _U(1))) >> _U(13)) - _U(0x1C000)
+    small = _U(min(m, _FP16_NORMAL)).view(np.float32)
+    subnormal = np.float32(small + _HALF).view(np.uint32) - _HALF_BITS
+    finite = _U(subnormal) if m < _FP16_NORMAL else _U(normal)
+    return _U(sign | (_U(0x7E00) if m > _INF else finite))
 
 
 @njit(nogil=True, cache=True, inline="always")
