@@ -16,7 +16,7 @@ _STYLES = {"ERROR": "bold red", "WARN": "yellow", "NOTE": "cyan"}
 def print_report(report: Report, console: Console, quiet: bool = False) -> None:
     """Print the whole report; `quiet` leaves only the verdict."""
     if not quiet:
-        console.print(_heading(report))
+        console.print(_heading(report), soft_wrap=True)
         for result in sorted(report.failed, key=lambda r: not r.counts):
             for group in result.groups:
                 console.print()
@@ -27,7 +27,7 @@ def print_report(report: Report, console: Console, quiet: bool = False) -> None:
 
 def print_notes(report: Report, console: Console) -> None:
     """Print what a test runner has not said itself: heading, findings that do not fail, verdict."""
-    console.print(_heading(report))
+    console.print(_heading(report), soft_wrap=True)
     for result in report.failed:
         if not result.counts:
             for group in result.groups:

@@ -8,6 +8,7 @@ from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.registry import EVERYWHERE, ROOT, rule
 from slimcheck.rules.idx import FLOAT_INDEX
+from slimspec.checkpoint.profile import PLAIN_DESCRIPTION
 from slimspec.layout import profiles
 
 _DESCRIPTION = re.compile(r".*quant_model_description(_\w+)?\.json")
@@ -51,16 +52,18 @@ def weights_exist(ck: Context) -> Iterator[Finding]:
 
 @rule("DIR-004")
 def weights_are_named_by_the_profile(ck: Context) -> Iterator[Finding]:
-    profile = profiles.find(ck.profile)
-    if profile is None or profile.weights is None:
+    if ck.profile not in profiles.names():
+        return
+    profile = profiles.profile(ck.profile)
+    if profile.weights_pattern is None:
         return
     for shard in ck.checkpoint.shards:
-        extra = any(pattern.fullmatch(shard.name) for pattern in profile.extra_weights)
-        if profile.weights.fullmatch(shard.name) or extra or _FLOAT_WEIGHTS.fullmatch(shard.name):
-            continue
-        yield Finding(
-            "DIR-004", "name", shard.name, profile.weights.pattern, file=ck.prefix + shard.name
-        )
+        known = profile.owns(shard.name) or profile.tolerates(shard.name)
+        if not known and not _FLOAT_WEIGHTS.fullmatch(shard.name):  # those are DIR-008's
+            yield Finding(
+                "DIR-004", "name", shard.name, profile.weights_pattern,
+                file=ck.prefix + shard.name,
+            )  # fmt: skip
 
 
 @rule("DIR-005")
@@ -98,10 +101,10 @@ def description_name_goes_with_version(ck: Context) -> Iterator[Finding]:
     version = ck.metadata("version")
     if description is None or not description.labels:
         return
-    plain = description.name == profiles.PLAIN_DESCRIPTION
+    plain = description.name == PLAIN_DESCRIPTION
     versioned = isinstance(version, str) and version != "0.0.0"
     if plain != versioned:
-        wanted = profiles.PLAIN_DESCRIPTION if versioned else "quant_model_description_{type}.json"
+        wanted = PLAIN_DESCRIPTION if versioned else "quant_model_description_{type}.json"
         found = f"{description.name} with version {version or 'absent'}"
         yield Finding("DIR-007", "name", found, wanted, file=ck.prefix + description.name)
 
