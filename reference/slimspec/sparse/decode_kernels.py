@@ -1,0 +1,339 @@
+# mypy: disable-error-code="assignment, arg-type, return-value"
+"""The compiled tile decoder: accepts exactly what `tile.decode_tile` accepts, with the same bytes.
+
+A symbol of the code book is found in a 512-entry table on the next nine bits. Dense parts go
+through a second table on twelve bits whose entries hold up to six output bytes at once; it is used
+only where all of them surely fit, every other place takes the single step with all its checks.
+
+Type errors of int against np.int64 are off: the compiler makes both the same 64-bit integer.
+
+Source: facts/sparse_codec.md 4, 5, 6, 10 levels 2 and 3.
+"""
+
+import numpy as np
+
+from slimspec.sparse.codebook import Mode, symbol_table
+from slimspec.sparse.container import StoredTile
+from slimspec.sparse.encode_kernels import ENGINE_WORDS, HEADER_WORDS
+from slimspec.sparse.kernels import Bytes, Int64, Words, deinterleave, jit
+from slimspec.sparse.nz import FRACTAL_BYTES
+
+U64 = np.uint64
+UNASSIGNED, RUN, INDEX, ESCAPE, END = range(5)
+KINDS = {"run": RUN, "index": INDEX, "escape": ESCAPE, "end": END}
+MULTI_BITS = 12
+MULTI_BYTES = 6
+FULL_SLOT = U64(1 << MULTI_BITS)
+BYTES_MASK = U64(0x0000FFFFFFFFFFFF)  # output bytes of a table entry
+PARITY_MASK = U64(0xFFFF0000FFFFFFFF)  # header word 0 without bytes 4 and 5
+
+
+class Book:
+    """The code book as arrays [512] over the next nine bits: kind, code length, value.
+
+    `layout` is int64 [size], the header positions of the dictionary; `known` masks the bytes of
+    header word 0 whose value does not depend on the weight.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        table = symbol_table(mode)
+        self.kinds = np.array([KINDS[s.kind] if s else UNASSIGNED for s in table], np.int64)
+        self.lengths = np.array([s.length if s else 0 for s in table], np.int64)
+        self.values = np.array([s.value if s else 0 for s in table], np.int64)
+        self.layout = np.array(mode.dictionary_bytes, np.int64)
+        self.marker = mode.marker
+        dictionary = [at for at in mode.dictionary_bytes if at < 8]
+        self.known = U64(sum(0xFF << 8 * at for at in range(8) if at not in (4, 5, *dictionary)))
+
+    def start(self, size: int) -> np.uint64:
+        """Return header word 0 of a tile of `size` bytes in the bits `known`."""
+        return U64(self.marker | size // FRACTAL_BYTES << 8)
+
+
+class Scratch:
+    """Working space of one thread: stored and decoded engine words, the tables of a dictionary."""
+
+    def __init__(self) -> None:
+        self.stored = np.zeros((4, ENGINE_WORDS), np.uint64)
+        self.stored_bytes = self.stored.view(np.uint8)
+        self.decoded = np.zeros((4, ENGINE_WORDS), np.uint64)
+        self.head = np.zeros(HEADER_WORDS, np.uint64)  # header that the tables were built for
+        self.dictionary = np.zeros(64, np.uint8)
+        self.single = np.zeros(512, np.uint64)
+        self.multi = np.zeros(2 << MULTI_BITS, np.uint64)
+
+
+@jit
+def build_single(
+    kinds: Int64, lengths: Int64, values: Int64, dictionary: Bytes, single: Words
+) -> None:
+    """Fill single[next nine bits]: output byte, count, code bits, kind, from byte 0 up."""
+    for symbol in range(512):
+        value, count = 0, 1
+        if kinds[symbol] == RUN:
+            value, count = dictionary[0], values[symbol]
+        elif kinds[symbol] == INDEX:
+            value = dictionary[values[symbol]]
+        single[symbol] = (
+            U64(value)
+            | U64(count) << U64(8)
+            | U64(lengths[symbol]) << U64(16)
+            | U64(kinds[symbol]) << U64(24)
+        )
+
+
+@jit
+def build_multi(single: Words, multi: Words) -> None:
+    """Fill multi[2^b + v] with what the next b bits v hold whole, b = 0 to 12.
+
+    Bytes 0-5 of an entry are output, byte 6 their count, byte 7 the code bits they took.
+    """
+    for slot in range(1, multi.shape[0]):
+        available = 0
+        while slot >> (available + 1):
+            available += 1
+        bits = slot - (1 << available)
+        position, count, entry = 0, 0, U64(0)
+        while position < available:
+            symbol = single[(bits >> position) & 511]
+            kind, length = symbol >> U64(24), np.int64((symbol >> U64(16)) & U64(255))
+            repeat = np.int64((symbol >> U64(8)) & U64(255))
+            if kind != U64(RUN) and kind != U64(INDEX):
+                break
+            if position + length > available or count + repeat > MULTI_BYTES:
+                break
+            for _ in range(repeat):
+                entry |= (symbol & U64(255)) << U64(8 * count)
+                count += 1
+            position += length
+        multi[slot] = entry | U64(count) << U64(48) | U64(position) << U64(56)
+
+
+@jit
+def emit(entry: np.uint64, count: int, produced: int, partial: np.uint64, out: Words) -> np.uint64:
+    """Append `count` <= 6 bytes; `partial` holds the bytes of the output word not yet full.
+
+    Bytes of the entry past `count` are zero. Returns the new partial word.
+    """
+    shift = U64(8) * (U64(produced) & U64(7))
+    partial |= entry << shift
+    out[U64(produced) >> U64(3)] = partial
+    if (produced & 7) + count >= 8:
+        return (entry >> U64(1)) >> (U64(63) - shift)
+    return partial
+
+
+@jit
+def reversed_byte(bits: np.uint64) -> np.uint64:
+    """Return the low eight bits in the opposite order."""
+    value = U64(0)
+    for j in range(8):
+        value |= ((bits >> U64(j)) & U64(1)) << U64(7 - j)
+    return value
+
+
+@jit
+def room_needed(symbol: np.uint64) -> int:
+    """Return the bits that this first code, or for a run any run, needed in the last packet."""
+    kind = symbol >> U64(24)
+    if kind == U64(ESCAPE):
+        return 12
+    if kind == U64(RUN):
+        return 3
+    return np.int64((symbol >> U64(16)) & U64(255))
+
+
+@jit
+def decode_packets(
+    stored: Words, words: int, size: int, single: Words, multi: Words, out: Words
+) -> int:
+    """Decode the packets in stored[5:words]; return the bytes used with header, 0 for a defect.
+
+    One long loop on purpose: handing its state to functions halves the speed.
+    """
+    produced, unused, partial = 0, 0, U64(0)
+    for at in range(HEADER_WORDS, words):
+        rest, position, start = stored[at], 0, produced
+        limit = min(size, start + 64)
+        if unused > 0 and unused >= room_needed(single[rest & U64(511)]):
+            return 0
+        unused = 0
+        while True:
+            # Whole runs and indices, twelve bits at a time, then once what is left of the packet.
+            while position <= 63 - MULTI_BITS and produced + MULTI_BYTES <= limit:
+                entry = multi[FULL_SLOT | (rest & (FULL_SLOT - U64(1)))]
+                taken = entry >> U64(56)
+                if taken == U64(0):
+                    break
+                count = np.int64((entry >> U64(48)) & U64(255))
+                partial = emit(entry & BYTES_MASK, count, produced, partial, out)
+                produced += count
+                rest >>= taken
+                position += np.int64(taken)
+            if position > 63 - MULTI_BITS and produced + MULTI_BYTES <= limit:
+                slot = U64(1) << U64(63 - position)
+                entry = multi[slot | (rest & (slot - U64(1)))]
+                count = np.int64((entry >> U64(48)) & U64(255))
+                partial = emit(entry & BYTES_MASK, count, produced, partial, out)
+                produced += count
+                rest >>= entry >> U64(56)
+                position += np.int64(entry >> U64(56))
+            # The cap, the fill.
+            if produced - start == 64 and produced < size:
+                if rest != U64(0):
+                    return 0
+                break
+            left = 64 - position
+            if left < 12 and (left == 1 or rest & U64(15) == U64(15)):
+                if rest != (U64(1) << U64(left)) - U64(1):
+                    return 0
+                unused = 63 - position
+                break
+            # One code word with all its checks.
+            symbol = single[rest & U64(511)]
+            kind, length = symbol >> U64(24), np.int64((symbol >> U64(16)) & U64(255))
+            if kind == U64(UNASSIGNED) or position + length > 63:
+                return 0
+            rest >>= U64(length)
+            position += length
+            if kind == U64(END):
+                if produced != size:
+                    return 0
+                for q in range(at + 1, words):
+                    rest |= stored[q]
+                return 8 * at + (position + 7) // 8 if rest == U64(0) else 0
+            value, count = symbol & U64(255), np.int64((symbol >> U64(8)) & U64(255))
+            if produced + count > limit:
+                return 0
+            if kind == U64(ESCAPE):
+                value = reversed_byte(rest)
+                rest >>= U64(8)
+                position += 8
+            for _ in range(count):
+                partial = emit(value, 1, produced, partial, out)
+                produced += 1
+    return 0
+
+
+@jit
+def load_dictionary(
+    stored_bytes: Bytes,
+    kinds: Int64,
+    lengths: Int64,
+    values: Int64,
+    layout: Int64,
+    dictionary: Bytes,
+    single: Words,
+    multi: Words,
+) -> bool:
+    """Read the dictionary of engine 0 and build its tables; False if a value repeats."""
+    for entry in range(layout.shape[0]):
+        value = stored_bytes[0, layout[entry]]
+        for earlier in range(entry):
+            if dictionary[earlier] == value:
+                return False
+        dictionary[entry] = value
+    build_single(kinds, lengths, values, dictionary, single)
+    build_multi(single, multi)
+    return True
+
+
+@jit
+def headers_agree(stored: Words, start: np.uint64, known: np.uint64) -> bool:
+    """Check level 2 on all four headers, but for repeated dictionary values.
+
+    `start` is what header word 0 holds in the bits `known`: marker, size and reserved bytes.
+    """
+    if stored[0, 0] & known != start:
+        return False
+    for engine in range(1, 4):
+        if (stored[engine, 0] ^ stored[0, 0]) & PARITY_MASK != U64(0):
+            return False
+        for j in range(1, HEADER_WORDS):
+            if stored[engine, j] != stored[0, j]:
+                return False
+    return True
+
+
+@jit
+def parity_holds(head: np.uint64, data: Words, size: int) -> bool:
+    """Check header bytes 4 and 5 against the engine's `size` decoded bytes."""
+    folded = U64(0)
+    for j in range(size >> 3):
+        folded ^= data[j]
+    folded ^= folded >> U64(32)
+    folded ^= folded >> U64(16)
+    odd, even = (head >> U64(32)) & U64(255), (head >> U64(40)) & U64(255)
+    return folded & U64(255) == even and (folded >> U64(8)) & U64(255) == odd
+
+
+@jit
+def decode_tile(
+    weight: Words,
+    base: int,
+    count: int,
+    size: int,
+    start: np.uint64,
+    known: np.uint64,
+    kinds: Int64,
+    lengths: Int64,
+    values: Int64,
+    layout: Int64,
+    stored: Words,
+    stored_bytes: Bytes,
+    decoded: Words,
+    head: Words,
+    dictionary: Bytes,
+    single: Words,
+    multi: Words,
+) -> bool:
+    """Decode the `count` words of each engine from word `base` on; False for any defect."""
+    deinterleave(weight, base, count, stored)
+    if not headers_agree(stored, start, known):
+        return False
+    same = stored[0, 0] & PARITY_MASK == head[0]
+    for j in range(1, HEADER_WORDS):
+        same = same and stored[0, j] == head[j]
+    if not same:
+        head[0] = U64(0)
+        if not load_dictionary(
+            stored_bytes, kinds, lengths, values, layout, dictionary, single, multi
+        ):
+            return False
+        head[0] = stored[0, 0] & PARITY_MASK
+        for j in range(1, HEADER_WORDS):
+            head[j] = stored[0, j]
+    engine_size, longest = size >> 2, 0
+    for engine in range(4):
+        used = decode_packets(stored[engine], count, engine_size, single, multi, decoded[engine])
+        if used == 0 or used >= engine_size:
+            return False
+        if not parity_holds(stored[engine, 0], decoded[engine], engine_size):
+            return False
+        longest = max(longest, used)
+    return 8 * count == (longest + 31) // 32 * 32
+
+
+def decode(weight: Words, stored: StoredTile, book: Book, scratch: Scratch) -> bool:
+    """Decode a compressed tile into `scratch.decoded`; False if it breaks any rule."""
+    return bool(
+        decode_tile(
+            weight,
+            stored.entry.start // 8,
+            stored.entry.size // 32,
+            stored.size,
+            book.start(stored.size),
+            book.known,
+            book.kinds,
+            book.lengths,
+            book.values,
+            book.layout,
+            scratch.stored,
+            scratch.stored_bytes,
+            scratch.decoded,
+            scratch.head,
+            scratch.dictionary,
+            scratch.single,
+            scratch.multi,
+        )
+    )
