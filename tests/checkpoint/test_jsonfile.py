@@ -100,6 +100,10 @@ def test_sparse_giant_is_not_read(tmp_path: Path) -> None:
     assert only(read_json(path))[0] == "json-size"
 
 
+def test_bomb_of_empty_lists_is_not_parsed(put: Put) -> None:
+    assert only(read_json(put("a.json", "[" + "[]," * 4_000_001 + "1]")))[0] == "json-size"
+
+
 def test_empty_file_is_named(put: Put) -> None:
     assert only(read_json(put("a.json", b"")))[0] == "empty-file"
 

@@ -109,7 +109,6 @@ class Checkpoint:
         self.kind = recognise_kind(
             names, self.profile, self.description_candidates, self.config, self.table
         )
-        self._maps: dict[int, NDArray[np.uint8]] = {}
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.path} {self.kind} {self.profile.name} {len(self.table)} tensors>"
@@ -198,10 +197,6 @@ class Checkpoint:
         """
         return self._bytes(self._row(name))
 
-    def close(self) -> None:
-        """Forget the memory maps; views handed out stay valid."""
-        self._maps.clear()
-
     def _row(self, name: str) -> Tensor:
         i = self.table.find(name)
         if i is None:
@@ -215,21 +210,19 @@ class Checkpoint:
         return row
 
     def _bytes(self, row: Tensor) -> NDArray[np.uint8]:
-        if row.begin == row.end:  # nothing to map, and an empty file cannot be mapped
+        # One map per tensor: it goes with its last view, so that a scan holds one tensor at a time.
+        size = row.end - row.begin
+        if size == 0:
             return np.empty(0, dtype=np.uint8)
-        file = self.table.files.index(row.file)
-        if file not in self._maps:
-            try:
-                self._maps[file] = np.memmap(self.path / row.file, dtype=np.uint8, mode="r")
-            except (OSError, ValueError) as error:
-                raise CheckpointError(f"{row.file}: cannot be mapped: {error}") from None
-        data = self._maps[file]
-        if row.end > data.size:
-            raise CheckpointError(
-                f"{row.file}: tensor {clip(row.name, 120)!r}: found a file of {data.size} bytes, "
-                f"expected at least {row.end}"
+        try:
+            return np.memmap(
+                self.path / row.file, dtype=np.uint8, mode="r", offset=row.begin, shape=(size,)
             )
-        return data[row.begin : row.end]
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{row.file}: tensor {clip(row.name, 120)!r}: bytes {row.begin} to {row.end} "
+                f"cannot be mapped: {error}"
+            ) from None
 
     def _description(self) -> Description | None:
         candidates = self.description_candidates

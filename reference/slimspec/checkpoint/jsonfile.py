@@ -15,6 +15,7 @@ from .errors import Defect, clip, defect
 
 SIZE_LIMIT = 64 << 20  # the description of a model of 1e12 weights is about 20 MB
 DEPTH_LIMIT = 64
+MEMBER_LIMIT = 4_000_000  # a small file of empty lists would otherwise fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,12 @@ def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
         The value and the duplicate members.
 
     Raises:
-        JsonError: not UTF-8 without BOM, not JSON, NaN or Infinity, deeper than the parser can
-            go, a lone surrogate.
+        JsonError: too many members, not UTF-8 without BOM, not JSON, NaN or Infinity, deeper than
+            the parser can go, a lone surrogate.
     """
+    members = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+    if members > MEMBER_LIMIT:
+        raise JsonError("json-size", f"about {members} members", f"at most {MEMBER_LIMIT}")
     text = _decode(raw)
     duplicates: list[Duplicate] = []
     try:
