@@ -38,6 +38,7 @@ def antiquant(
     antiquant_offset: NDArray | None = None,
     dtype: DTypeLike = np.float16,
     steps: Steps | None = None,
+    numerics: str | Numerics = "canonical",
 ) -> NDArray:
     """ŵ = T(T(w + antiquant_offset)·scale), or with one rounding.
 
@@ -47,6 +48,7 @@ def antiquant(
         antiquant_offset: as scale, or None for 0; the negated zero point.
         dtype: T: float16, bfloat16 or float32.
         steps: None takes the kernel's habit for T.
+        numerics: profile name.
 
     Returns:
         (n, k) of dtype.
@@ -61,10 +63,10 @@ def antiquant(
     inner = dtype if steps == "stepwise" else np.float32
     shifted = w
     if antiquant_offset is not None:
-        offset = per_column("antiquant_offset", antiquant_offset, w.shape)
-        shifted = add(w, to_dtype(offset, dtype), inner)
+        offset = to_dtype(per_column("antiquant_offset", antiquant_offset, w.shape), dtype)
+        shifted = to_output(add(w, offset, np.float32), inner, numerics)
     factor = to_dtype(per_column("scale", scale, w.shape), dtype)
-    return to_dtype(mul(shifted, factor, inner), dtype)
+    return to_output(mul(shifted, factor, np.float32), dtype, numerics)
 
 
 def per_column(name: str, values: NDArray, shape: tuple[int, ...]) -> NDArray:
@@ -104,7 +106,7 @@ def matmul_weight_only(
     Raises:
         TypeError, ValueError: dtype or shape is not the above.
     """
-    y = matmul_float(x, antiquant(w, scale, antiquant_offset, x.dtype, steps))
+    y = matmul_float(x, antiquant(w, scale, antiquant_offset, x.dtype, steps, numerics))
     if bias is not None:
         y = add(y, as_float32(bias), np.float32)
     return to_output(y, x.dtype, numerics)

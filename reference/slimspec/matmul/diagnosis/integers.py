@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.matmul.accumulate import narrow
-from slimspec.numeric import add, mul
+from slimspec.numeric import mul
 
 from .engine import Op
 
@@ -16,9 +16,9 @@ F32 = np.float32
 def _float32_sum(x: NDArray, w: NDArray) -> NDArray[np.int32]:
     """Accumulate in float32 in increasing k: loses the low bits past 2^24."""
     total = np.zeros((x.shape[0], w.shape[0]), F32)
-    for k in range(x.shape[1]):
-        product = mul(x[:, k, None].astype(F32), w[None, :, k].astype(F32), F32)
-        total = add(total, product, F32)
+    for i in range(x.shape[0] if x.shape[1] else 0):
+        products = mul(x[i].astype(F32), w.astype(F32), F32)  # (n, k)
+        total[i] = np.add.accumulate(products, axis=1, dtype=F32)[:, -1]
     return narrow(total.astype(np.int64)).value
 
 
