@@ -18,9 +18,7 @@ def python_attention(q, k, v, scale):
     for h in range(q.shape[0]):
         g = h // (q.shape[0] // k.shape[0])
         for t in range(q.shape[1]):
-            dots = [
-                sum(map(float, q[h, t].astype(F32) * k[g, s])) * scale for s in range(k.shape[1])
-            ]
+            dots = [scale * sum(map(float, q[h, t] * row)) for row in k[g]]
             p = [math.exp(d - max(dots)) for d in dots]
             for d in range(v.shape[2]):
                 out[h, t, d] = sum(a * float(v[g, s, d]) for s, a in enumerate(p)) / sum(p)
