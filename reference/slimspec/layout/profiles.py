@@ -60,7 +60,7 @@ class Profile:
 
     def tolerates(self, file_name: str) -> bool:
         """True if a safetensors file of that name may lie beside the weights."""
-        return self.extra_pattern is not None and bool(re.fullmatch(self.extra_pattern, file_name))
+        return _named(self.extra_pattern, file_name)
 
     def _fill(
         self,
@@ -76,6 +76,10 @@ class Profile:
         if "{" in template:
             raise LayoutError(f"profile {self.name}: {template} needs more than a type")
         return template
+
+
+def _named(pattern: str | None, file_name: str) -> bool:
+    return pattern is not None and re.fullmatch(pattern, file_name) is not None
 
 
 def shard(file_name: str) -> tuple[int, int] | None:

@@ -64,11 +64,11 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_label(text: str) -> bool:
-    """True if a tensor may carry the label: listed, not a placeholder, or that of a wrapper."""
+    """True if a tensor may carry the label: listed as one of tensors, or that of a wrapper."""
     known = labels().get(text)
     if known is None:
         return base_label(text) is not None
-    return known.role != "placeholder"
+    return known.role in ("type", "attachment", "derived", "engine")
 
 
 @cache
@@ -91,14 +91,15 @@ def _metadata_key(row: dict[str, Any]) -> MetadataKey:
 
 
 @cache
-def _layer_keys() -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
+def layer_keys() -> Mapping[str, Mapping[str, Any]]:
+    """Return pattern -> value of the keys that name no tensor, e.g. "….self_attn.quant_type"."""
     rows = _read("description_keys.json")["layer_keys"]
-    return tuple((re.compile(row["pattern"]), MappingProxyType(row["value"])) for row in rows)
+    return MappingProxyType({row["pattern"]: MappingProxyType(row["value"]) for row in rows})
 
 
 def layer_key(key: str) -> Mapping[str, Any] | None:
-    """Return what may stand under a key that names no tensor, e.g. "….self_attn.quant_type"."""
-    return next((value for pattern, value in _layer_keys() if pattern.fullmatch(key)), None)
+    """Return what may stand under `key` if that names no tensor, None for any other key."""
+    return next((v for pattern, v in layer_keys().items() if re.fullmatch(pattern, key)), None)
 
 
 @cache
