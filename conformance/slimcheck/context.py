@@ -5,15 +5,19 @@ have the same suffixes, dtypes, shapes and labels form one `ModuleClass`; a layo
 each class once and speaks for all its members.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from slimspec import layout
 
 if TYPE_CHECKING:
+    from slimcheck.layouts import Problem
     from slimspec.checkpoint import Checkpoint
+
+
+REDUCE = frozenset({"gather_scale", "reduce_scale"})  # communication quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Spec:
 class ModuleClass:
     """Modules that look the same: one label, one set of tensors."""
 
-    label: str | None  # of the `.weight`; None = no weight, or not described
+    label: str | None  # of the `.weight`; None = no weight, not described, or a norm's copy
     tensors: Mapping[str, Spec]  # by suffix
     members: list[str] = field(default_factory=list)  # module prefixes
 
@@ -106,9 +110,16 @@ class Context:
 
     @cached_property
     def types(self) -> frozenset[str]:
-        """Base labels that occur in the description."""
-        bases = (layout.base_label(label) for label in set(self.labels.values()))
-        return frozenset(base for base in bases if base is not None)
+        """Layout types that occur: by label, by metadata that declares one, by name (norms)."""
+        bases = {layout.base_label(label) for label in set(self.labels.values())}
+        found = {base for base in bases if base is not None} | {"norm"}
+        if self.metadata("kv_cache_type") or self.metadata("kv_quant_type"):
+            found.add("C8")
+        if self.metadata("fa_quant_type") or any(is_layer_type(name) for name in self.labels):
+            found.add("FAQuant")
+        if any(not REDUCE.isdisjoint(cls.tensors) for cls in self.classes):
+            found.add("reduce")
+        return frozenset(found)
 
     @cached_property
     def classes(self) -> list[ModuleClass]:
@@ -119,17 +130,24 @@ class Context:
             module, _, suffix = name.rpartition(".")
             spec = Spec(table.dtype(row), table.shape(row), labels.get(name))
             modules.setdefault(module, []).append((suffix, spec))
-        classes: dict[tuple[tuple[str, Spec], ...], ModuleClass] = {}
+        classes: dict[tuple[tuple[tuple[str, Spec], ...], bool], ModuleClass] = {}
         for module, found in modules.items():
             found.sort(key=_suffix)
-            key = tuple(found)
+            key = (tuple(found), is_norm_copy(module, self.profile))
             known = classes.get(key)
             if known is None:
-                tensors = dict(key)
-                weight = tensors.get("weight")
+                tensors = dict(found)
+                weight = None if key[1] else tensors.get("weight")
                 known = classes[key] = ModuleClass(weight.label if weight else None, tensors)
             known.members.append(module)
         return list(classes.values())
+
+    @cached_property
+    def problems(self) -> "list[Problem]":
+        """Everything in which a class contradicts the layout of its label."""
+        from slimcheck.layouts import problems
+
+        return list(problems(self))
 
     def of(self, *types: str) -> Iterator[ModuleClass]:
         """Classes whose weight's base label is one of `types`."""
@@ -142,6 +160,32 @@ class Context:
         table = self.checkpoint.table
         row = table.find(tensor)
         return self.prefix + table.file(row) if row is not None else ""
+
+    def one_file(self, tensors: Sequence[str]) -> str:
+        """The file that holds all of `tensors`; "" if there is no such one."""
+        files = {self.file_of(tensor) for tensor in tensors}
+        return files.pop() if len(files) == 1 else ""
+
+
+def is_layer_type(name: str) -> bool:
+    """Whether a key of the description types a layer (`X.quant_type`) and names no tensor."""
+    return name.endswith(".quant_type")
+
+
+def is_norm_copy(module: str, profile: str) -> bool:
+    """Whether the module is a norm's second set of tensors (`norm.module`, `norm.anti`).
+
+    Such copies carry the label of the model and are no linears.
+    """
+    parent, _, last = module.rpartition(".")
+    return last in _norm_copies(profile) and "norm" in parent.rpartition(".")[2]
+
+
+@cache
+def _norm_copies(profile: str) -> frozenset[str]:
+    norm = layout.load("norm")
+    suffixes = norm.rules(profile) if profile in norm.profiles else ()
+    return frozenset(suffix.partition(".")[0] for suffix in suffixes if "." in suffix)
 
 
 def _suffix(item: tuple[str, Spec]) -> str:

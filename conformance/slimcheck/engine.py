@@ -117,15 +117,20 @@ def _run_layout(context: Context, chosen: set[str], applicable: set[str]) -> lis
 def _run_values(
     context: Context, chosen: set[str], applicable: set[str], tensor: str | None
 ) -> list[Finding]:
-    rules = [rule for key, rule in registry.value_rules().items() if key in chosen]
+    catalogue = requirements.load()
+    rules = [
+        (rule, catalogue[key].types)
+        for key, rule in registry.value_rules().items()
+        if key in chosen
+    ]
     if not rules or context.where == "root":
         return []
     findings: list[Finding] = []
     for module in modules(context):
         if tensor and not any(fnmatchcase(module.tensor(s), tensor) for s in module.cls.tensors):
             continue
-        for rule in rules:
-            if rule.labels is None or module.base_label in rule.labels:
+        for rule, types in rules:
+            if not types or module.base_label in types:
                 applicable.add(rule.requirement)
                 try:
                     findings += rule.check(context, module)
@@ -153,12 +158,12 @@ def _result(
 ) -> Result:
     if groups:
         status = Status.FAILED
-    elif applicable:
-        status = Status.PASSED
     elif not options.chooses(requirement.id) or (
         options.level == "layout" and requirement.phase != "layout"
     ):
         status = Status.NOT_CHECKED
+    elif applicable:
+        status = Status.PASSED
     else:
         status = Status.NOT_APPLICABLE
     return Result(requirement, status, groups, bool(groups) and _counts(requirement, options))
@@ -182,4 +187,3 @@ def nothing_checked(results: Sequence[Result]) -> bool:
 
 def conformant(results: Iterable[Result]) -> bool:
     return not any(result.counts for result in results)
-

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass, join
 from slimspec import layout
+from slimspec.numeric.deq_word import decode_deq_scale
+
+_WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
 
 class Module:
@@ -60,20 +63,55 @@ class Module:
             self._arrays[suffix] = self._context.checkpoint.tensor(self.tensor(suffix))
         return self._arrays[suffix]
 
-    @cached_property
-    def row_sum(self) -> NDArray[np.int64]:
-        """int64 [rows]: sum of each row of the stored int8 weight."""
-        return self.array("weight").sum(axis=1, dtype=np.int64)
+    def numbers(self, suffix: str) -> NDArray[np.float32] | None:
+        """The tensor as float32, widened without loss; None if absent or of no such dtype."""
+        spec = self.cls.tensors.get(suffix)
+        if spec is None or spec.dtype not in _WIDENED:
+            return None
+        return self.array(suffix).astype(np.float32)
 
     @cached_property
-    def row_max(self) -> NDArray[np.int64]:
-        """int64 [rows]: largest stored integer of each row (0 for an empty row)."""
-        return self.array("weight").max(axis=1, initial=-128).astype(np.int64)
+    def codes(self) -> NDArray[np.int8] | None:
+        """int8 [n, k]: the stored weight; None if it is no int8 matrix."""
+        spec = self.cls.tensors.get("weight")
+        if spec is None or spec.dtype != "I8" or len(spec.shape) != 2:
+            return None
+        return self.array("weight")
 
     @cached_property
-    def row_min(self) -> NDArray[np.int64]:
-        """int64 [rows]: smallest stored integer of each row."""
-        return self.array("weight").min(axis=1, initial=127).astype(np.int64)
+    def row_sum(self) -> NDArray[np.int64] | None:
+        """int64 [n]: sum of each row of `codes`."""
+        return None if self.codes is None else self.codes.sum(axis=1, dtype=np.int64)
+
+    @cached_property
+    def row_max(self) -> NDArray[np.int64] | None:
+        """int64 [n]: largest integer of each row of `codes` (-128 for an empty row)."""
+        return None if self.codes is None else _wide(self.codes.max(axis=1, initial=-128))
+
+    @cached_property
+    def row_min(self) -> NDArray[np.int64] | None:
+        """int64 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
+        return None if self.codes is None else _wide(self.codes.min(axis=1, initial=127))
+
+    @cached_property
+    def zero_rows(self) -> NDArray[np.bool_] | None:
+        """bool [n]: rows of `codes` that hold nothing but zeros."""
+        if self.row_max is None or self.row_min is None:
+            return None
+        return (self.row_max <= 0) & (self.row_min >= 0)
+
+    @cached_property
+    def deq_scale(self) -> NDArray[np.float32] | None:
+        """float32: deq_scale decoded by bits; None if absent or in neither of its dtypes."""
+        spec = self.cls.tensors.get("deq_scale")
+        if spec is None or spec.dtype not in ("I64", "F32"):
+            return None
+        stored = self.array("deq_scale")
+        return decode_deq_scale(stored) if spec.dtype == "I64" else stored
+
+
+def _wide(x: NDArray[np.int8]) -> NDArray[np.int64]:
+    return x.astype(np.int64)
 
 
 def modules(context: Context) -> Iterator[Module]:

@@ -3,14 +3,16 @@
 A rule is a generator of findings bound to a requirement id. Two kinds:
 
 * a *layout rule* is called once with the `Context` of a directory (headers and JSON only);
-* a *value rule* is called once per module whose weight carries one of its labels, with a
+* a *value rule* is called once per module of the types that the requirement is about, with a
   `Module` that reads tensor bytes on demand (`slimcheck.modules`).
+
+A requirement about both headers and bytes has one rule of each kind.
 
 Where a directory is cut into part{r}-of-{N} sub-directories, the root and every part have a
 context of their own; `on` says which of them a layout rule looks at.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -41,7 +43,6 @@ class LayoutRule:
 class ValueRule:
     requirement: str
     check: ValueCheck
-    labels: frozenset[str] | None  # None: every module
 
 
 _layout_rules: dict[str, LayoutRule] = {}
@@ -52,38 +53,35 @@ def rule(requirement: str, on: frozenset[str] = WEIGHTS) -> Callable[[LayoutChec
     """Bind a layout check to a requirement id.
 
     Raises:
-        ValueError: the id already has a rule.
+        ValueError: the id already has a layout rule.
     """
 
     def bind(check: LayoutCheck) -> LayoutCheck:
-        _refuse_second(requirement)
+        _refuse_second(requirement, _layout_rules)
         _layout_rules[requirement] = LayoutRule(requirement, check, on)
         return check
 
     return bind
 
 
-def value_rule(
-    requirement: str, labels: Iterable[str] | None = None
-) -> Callable[[ValueCheck], ValueCheck]:
-    """Bind a value check to a requirement id, for modules with one of `labels` (None = all).
+def value_rule(requirement: str) -> Callable[[ValueCheck], ValueCheck]:
+    """Bind a value check to a requirement id.
 
     Raises:
-        ValueError: the id already has a rule.
+        ValueError: the id already has a value rule.
     """
 
     def bind(check: ValueCheck) -> ValueCheck:
-        _refuse_second(requirement)
-        chosen = None if labels is None else frozenset(labels)
-        _value_rules[requirement] = ValueRule(requirement, check, chosen)
+        _refuse_second(requirement, _value_rules)
+        _value_rules[requirement] = ValueRule(requirement, check)
         return check
 
     return bind
 
 
-def _refuse_second(requirement: str) -> None:
-    if requirement in _layout_rules or requirement in _value_rules:
-        raise ValueError(f"requirement {requirement} has two rules")
+def _refuse_second(requirement: str, bound: Container[str]) -> None:
+    if requirement in bound:
+        raise ValueError(f"requirement {requirement} has two rules of one kind")
 
 
 def layout_rules() -> dict[str, LayoutRule]:

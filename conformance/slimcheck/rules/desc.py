@@ -1,0 +1,206 @@
+"""DESC: the description file, its model type, version and size of groups."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
+
+from slimcheck.consumers import consumers
+from slimcheck.context import Context, is_layer_type
+from slimcheck.described import SYNTAX, as_count, entries, has, readable, said
+from slimcheck.findings import Finding
+from slimcheck.groups import group_size_of, stated_group_size
+from slimcheck.layouts import is_linear, types_of
+from slimcheck.registry import rule
+from slimspec import layout
+from slimspec.checkpoint.description import OMNI_PREFIX
+
+_VERSION = re.compile(r"[1-9]\d*\.\d+\.\d+", re.ASCII)
+
+
+@rule("DESC-001")
+def description_is_an_object(ck: Context) -> Iterator[Finding]:
+    description = ck.checkpoint.description
+    for defect in description.defects if description else ():
+        if defect.code not in SYNTAX:
+            yield said(ck, "DESC-001", defect.code, defect.found, defect.expected)
+    if description and ("" in description.labels or "" in description.other):
+        yield said(ck, "DESC-001", "empty-key", "a member with the name ''", "non-empty names")
+
+
+@rule("DESC-032")
+def description_is_strict_json(ck: Context) -> Iterator[Finding]:
+    description = ck.checkpoint.description
+    for defect in description.defects if description else ():
+        if defect.code in SYNTAX:
+            yield said(ck, "DESC-032", defect.code, defect.found, defect.expected)
+
+
+@rule("DESC-002")
+def model_type_is_known(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is None:
+        return
+    stated = description.get("model_quant_type")
+    if not isinstance(stated, str):
+        found = "absent" if stated is None else repr(stated)
+        yield said(ck, "DESC-002", "missing", f"model_quant_type {found}", "a known type")
+    elif not is_linear(stated) and stated not in _engine_labels() and stated != "Unknown":
+        found = f"model_quant_type {stated!r}"
+        yield said(ck, "DESC-002", "unknown", found, f"a known type{_near(stated)}")
+
+
+@rule("DESC-003")
+def model_type_is_told(ck: Context) -> Iterator[Finding]:
+    if ck.metadata("model_quant_type") == "Unknown":
+        yield said(ck, "DESC-003", "unknown", "model_quant_type 'Unknown'", "the model's type")
+
+
+@rule("DESC-004")
+def version_has_its_form(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is None or not has(description, "version"):
+        return
+    version = description.get("version")
+    if not isinstance(version, str) or not (version == "0.0.0" or _VERSION.fullmatch(version)):
+        yield said(ck, "DESC-004", "form", f"version {version!r}", "MAJOR.MINOR.PATCH")
+
+
+@rule("DESC-005")
+def version_is_current(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is None:
+        return
+    version = description.get("version")
+    if version != "1.0.0" and (version is None or _VERSION.fullmatch(str(version))):
+        yield said(ck, "DESC-005", "version", f"version {version or 'absent'}", "1.0.0")
+
+
+@rule("DESC-006")
+def legacy_has_no_version(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is not None and has(description, "version"):
+        yield said(ck, "DESC-006", "version", f"version {ck.metadata('version')!r}", "no version")
+
+
+@rule("DESC-007")
+def entries_are_labels(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is None:
+        return
+    unknown: dict[str, list[str]] = {}
+    for name, label in description.labels.items():
+        if not _is_label(label) and not is_layer_type(name):
+            unknown.setdefault(label, []).append(name)
+    for label, names in unknown.items():
+        yield entries(
+            ck,
+            "DESC-007",
+            "label",
+            f"label {label!r}",
+            f"a known label{_near(label)}",
+            tuple(names),
+        )
+    for name, value in description.other.items():
+        counted = name.endswith((".outdim", ".bias"))  # .bias: a known slip of MindIE
+        if not counted or as_count(value) is None:
+            yield entries(ck, "DESC-007", "type", repr(value)[:80], "a label", (name,))
+    for key in ("metadata", "optional"):
+        if has(description, key) and not isinstance(description.get(key), dict):
+            found = f"{key} {description.get(key)!r}"[:80]
+            yield said(ck, "DESC-007", "type", found, f"{key} is an object")
+
+
+@cache
+def _is_label(label: str) -> bool:
+    found = layout.resolve(label)
+    known = found is not None and found[0].kind in ("linear", "attention")
+    return known or label in _engine_labels()
+
+
+@cache
+def _engine_labels() -> frozenset[str]:
+    """Labels that some engine knows although no producer here writes them."""
+    return frozenset(label for engine in consumers().values() for label in engine.labels)
+
+
+def _near(label: str) -> str:
+    known = [name for name in layout.types() if is_linear(name)]
+    near = get_close_matches(label.upper()[:80], known, n=1)
+    return f", perhaps {near[0]}" if near else ""
+
+
+@rule("DESC-008")
+def group_size_is_a_count(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is not None and has(description, "group_size"):
+        size = description.get("group_size")
+        if as_count(size) is None:
+            yield said(ck, "DESC-008", "type", f"group_size {size!r}"[:80], "an integer >= 0")
+
+
+@rule("DESC-009")
+def a1_writes_three_members(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    for key in ("group_size", "metadata", "optional") if description else ():
+        if description and not has(description, key):
+            yield said(ck, "DESC-009", key, f"no {key}", f"a member {key}")
+
+
+@rule("DESC-010")
+def a0_group_size_is_positive(ck: Context) -> Iterator[Finding]:
+    size = ck.metadata("group_size")
+    if type(size) is int and size == 0:
+        yield said(ck, "DESC-010", "zero", "group_size 0", "absent, or above 0")
+
+
+@rule("DESC-011")
+def legacy_has_no_group_size(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is not None and has(description, "group_size"):
+        found = f"group_size {description.get('group_size')!r}"[:80]
+        yield said(ck, "DESC-011", "present", found, "no group_size")
+
+
+@rule("DESC-012")
+def group_size_is_that_of_the_scales(ck: Context) -> Iterator[Finding]:
+    """Of W8A8_DYNAMIC and W8A16 linears in groups DYN-008 and W8A16-008 speak."""
+    stated = stated_group_size(ck)
+    if stated is None or readable(ck) is None:
+        return
+    own_rule = types_of("DYN-008") | types_of("W8A16-008")
+    grouped = False
+    for cls in ck.classes:
+        size = group_size_of(ck, cls)
+        grouped = grouped or size is not None
+        if size not in (None, stated) and layout.base_label(cls.label or "") not in own_rule:
+            yield entries(
+                ck,
+                "DESC-012",
+                "size",
+                f"group_size {stated}",
+                f"group_size {size}",
+                cls.names("weight_scale"),
+            )
+    if stated and not grouped:
+        yield said(ck, "DESC-012", "none", f"group_size {stated}", "0: nothing has group scales")
+
+
+_OWN_NULL_RULE = frozenset({"model_quant_type", "version", "group_size", "metadata", "optional"})
+
+
+@rule("DESC-016")
+def no_metadata_is_null(ck: Context) -> Iterator[Finding]:
+    description = ck.checkpoint.description
+    for key, value in description.metadata.items() if description else ():
+        if value is None and key not in _OWN_NULL_RULE:
+            yield said(ck, "DESC-016", key, f"{key} null", f"no {key}")
+
+
+@rule("DESC-026")
+def metadata_has_no_prefix(ck: Context) -> Iterator[Finding]:
+    description = ck.checkpoint.description
+    for key in description.metadata if description else ():
+        if key.startswith(OMNI_PREFIX):
+            plain = key.removeprefix(OMNI_PREFIX)
+            yield said(ck, "DESC-026", plain, f"key {key}", plain)

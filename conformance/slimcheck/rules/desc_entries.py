@@ -1,0 +1,182 @@
+"""DESC: the entries of the description, one label per tensor."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+
+from slimcheck.context import Context, is_layer_type, join
+from slimcheck.described import as_count, entries, readable
+from slimcheck.findings import Finding
+from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, guests, types_of
+from slimcheck.registry import rule
+
+_SHOWN = 8  # numbers of absent experts
+
+
+@rule("DESC-020")
+def every_tensor_is_described(ck: Context) -> Iterator[Finding]:
+    description = readable(ck)
+    if description is None:
+        return
+    for cls in ck.classes:
+        for suffix, spec in cls.tensors.items():
+            if spec.label is None and not _may_be_undescribed(ck, suffix):
+                names = tuple(
+                    name
+                    for name in cls.names(suffix)
+                    if name not in description.other and not _by_a_known_script(name)
+                )
+                if names:
+                    found = f"{spec.dtype} tensor without an entry{_extra_layer(ck, names)}"
+                    yield Finding(
+                        "DESC-020", "undescribed", found, "an entry of its full name", names,
+                        ck.one_file(names),
+                    )  # fmt: skip
+
+
+def _may_be_undescribed(ck: Context, suffix: str) -> bool:
+    known = guests(ck.profile).get(suffix)
+    return known is not None and not known.labels
+
+
+def _by_a_known_script(name: str) -> bool:
+    """`norm.module.*` of the DeepSeek W4A8 script, `rot.weight` of GLM-5."""
+    return name == "rot.weight" or "norm.module." in name
+
+
+def _extra_layer(ck: Context, names: Iterable[str]) -> str:
+    """Say so where all names lie in layers beyond num_hidden_layers (multi-token prediction)."""
+    config = ck.root.config
+    hidden = as_count(config.get("num_hidden_layers")) if config else None
+    numbers = {int(n) for name in names for n in re.findall(r"\.layers\.(\d{1,9})\.", name)[:1]}
+    if hidden is None or not numbers or min(numbers) < hidden:
+        return ""
+    return f" (layer {min(numbers)} of {hidden} is a multi-token-prediction layer)"
+
+
+@rule("DESC-021")
+def every_entry_names_a_tensor(ck: Context) -> Iterator[Finding]:
+    table = ck.checkpoint.table
+    absent = [n for n in ck.labels if n and n not in table and not is_layer_type(n)]
+    if _tied_head(ck):
+        absent = [
+            name for name in absent if name.rpartition(".")[0].rpartition(".")[2] != "lm_head"
+        ]
+    absent.sort(key=_leaf)
+    for _, names in groupby(absent, key=_leaf):
+        listed = tuple(names)
+        found = f"label {ck.labels[listed[0]]}, no tensor of that name in any file"
+        yield entries(ck, "DESC-021", "absent", found, "a stored tensor", listed)
+
+
+def _leaf(name: str) -> tuple[str, int]:
+    return name.rpartition(".")[2], name.count(".")
+
+
+def _tied_head(ck: Context) -> bool:
+    config = ck.root.config
+    return bool(config and config.get("tie_word_embeddings") is True)
+
+
+@rule("DESC-022")
+def one_label_per_linear(ck: Context) -> Iterator[Finding]:
+    for problem in ck.problems:
+        static_bias = problem.suffix == "bias" and problem.type in types_of("W8A8-016")
+        if problem.aspect == LABEL and problem.type not in COMPRESSED and not static_bias:
+            yield breach(ck, "DESC-022", problem)
+
+
+@rule("DESC-023")
+def every_companion_is_there(ck: Context) -> Iterator[Finding]:
+    for problem in ck.problems:
+        if problem.aspect == MISSING and problem.type not in COMPRESSED:
+            yield breach(ck, "DESC-023", problem)
+
+
+@rule("DESC-025")
+def norms_are_described(ck: Context) -> Iterator[Finding]:
+    if readable(ck) is None:
+        return
+    for cls in ck.classes:
+        norms = [m for m in cls.members if m.rpartition(".")[2].endswith("norm")]
+        for suffix in ("weight", "bias"):
+            names = tuple(join(norm, suffix) for norm in norms)
+            if suffix in cls.tensors:
+                names = tuple(name for name in names if name not in ck.labels)
+                found, expected = f"{suffix} stored, not described", "an entry"
+            else:
+                names = tuple(name for name in names if name in ck.labels)
+                found, expected = f"{suffix} described, not stored", "no entry"
+            if names:
+                yield entries(ck, "DESC-025", suffix, found, expected, names)
+
+
+@rule("DESC-028")
+def float_tensors_are_float(ck: Context) -> Iterator[Finding]:
+    for label in ("FLOAT_FLATQUANT", "FLOAT_SVD"):
+        names = tuple(name for name, found in ck.labels.items() if found == label)
+        if names:
+            yield entries(ck, "DESC-028", label, f"label {label}", "FLOAT", names)
+
+
+_EXPERT = re.compile(r"(.*\.experts)\.(\d{1,9})\.")
+
+
+@rule("DESC-034")
+def every_expert_is_described(ck: Context) -> Iterator[Finding]:
+    experts: dict[str, set[int]] = {}
+    for name in ck.labels:
+        hit = _EXPERT.match(name) if ".experts." in name else None
+        if hit:
+            experts.setdefault(hit[1], set()).add(int(hit[2]))
+    stated = _stated_experts(ck)
+    for layer, numbers in experts.items():
+        count = max(stated, max(numbers) + 1)
+        if len(numbers) < count:
+            found = f"{len(numbers)} experts, without {_some_absent(numbers, count)}"
+            yield entries(ck, "DESC-034", "absent", found, f"experts 0 to {count - 1}", (layer,))
+
+
+def _stated_experts(ck: Context) -> int:
+    config = ck.root.config
+    for key in ("n_routed_experts", "num_experts", "num_local_experts") if config else ():
+        value = as_count(config.get(key)) if config else None
+        if value is not None:
+            return value
+    return 0
+
+
+def _some_absent(numbers: set[int], count: int) -> str:
+    """The first numbers below `count` that are not there; `count` may be absurdly large."""
+    absent = list(islice((n for n in range(count) if n not in numbers), _SHOWN + 1))
+    shown = ", ".join(map(str, absent[:_SHOWN]))
+    return shown + (", …" if len(absent) > _SHOWN else "")
+
+
+_FUSED = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("gate_proj", "up_proj"),
+    ("q_a_proj", "kv_a_proj_with_mqa"),
+)
+
+
+@rule("DESC-035")
+def fused_groups_are_described(ck: Context) -> Iterator[Finding]:
+    described: dict[str, set[str]] = {}
+    for name in ck.labels:
+        if name.endswith(("_proj.weight", "_with_mqa.weight")):
+            parent, _, leaf = name.removesuffix(".weight").rpartition(".")
+            described.setdefault(parent, set()).add(leaf)
+    for parent, leaves in described.items():
+        for group in _FUSED:
+            have, absent = leaves.intersection(group), [m for m in group if m not in leaves]
+            shared_values = absent == ["v_proj"]  # Gemma 4 computes V from K
+            if have and absent and not shared_values and not _alone(group, have):
+                names = tuple(f"{parent}.{member}.weight" for member in absent)
+                found = f"{', '.join(sorted(have))} without {', '.join(absent)}"
+                yield entries(ck, "DESC-035", group[0], found, ", ".join(group), names)
+
+
+def _alone(group: tuple[str, ...], have: set[str]) -> bool:
+    """q_proj of a latent attention, or a plain up_proj, is no part of a fused group."""
+    return have in ({"q_proj"}, {"up_proj"}, {"kv_a_proj_with_mqa"})

@@ -1,0 +1,82 @@
+"""W8A16: int8 weights beside float activations."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from slimcheck.context import Context
+from slimcheck.elements import wrong_elements
+from slimcheck.findings import Finding
+from slimcheck.groups import wrong_group_size
+from slimcheck.layouts import DTYPE, SHAPE, UNEXPECTED, breaches, foreign_dtypes
+from slimcheck.modules import Module
+from slimcheck.registry import rule, value_rule
+from slimcheck.scales import bare_zeros, no_scale
+
+_OFFSET_LIMIT = 128
+
+
+@rule("W8A16-001")
+def weight_and_scales_fit(ck: Context) -> Iterator[Finding]:
+    yield from breaches(ck, "W8A16-001", {DTYPE}, {"weight"})
+    yield from breaches(ck, "W8A16-001", {SHAPE})
+
+
+@value_rule("W8A16-002")
+def weight_offset_is_integral(ck: Context, module: Module) -> Iterator[Finding]:
+    offset = module.numbers("weight_offset")
+    if offset is not None:
+        fits = (np.abs(offset) <= _OFFSET_LIMIT) & (np.trunc(offset) == offset)
+        expected = f"whole numbers of at most {_OFFSET_LIMIT} in size"
+        yield from wrong_elements("W8A16-002", module, "weight_offset", ~fits, expected)
+
+
+@value_rule("W8A16-003")
+def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
+    scale = module.numbers("weight_scale")
+    if scale is not None:
+        wrong = no_scale(scale)  # a zero: W8A16-010
+        yield from wrong_elements("W8A16-003", module, "weight_scale", wrong, "finite, above 0")
+
+
+@rule("W8A16-005")
+def scales_have_the_dtype_of_the_model(ck: Context) -> Iterator[Finding]:
+    yield from breaches(ck, "W8A16-005", {DTYPE}, {"weight_scale", "weight_offset"})
+
+
+@rule("W8A16-006")
+def there_is_nothing_static(ck: Context) -> Iterator[Finding]:
+    yield from breaches(ck, "W8A16-006", {UNEXPECTED})
+
+
+@rule("W8A16-007")
+def bias_is_float(ck: Context) -> Iterator[Finding]:
+    yield from foreign_dtypes(ck, "W8A16-007", {"bias"})
+
+
+@rule("W8A16-008")
+def group_size_is_described(ck: Context) -> Iterator[Finding]:
+    yield from wrong_group_size(ck, "W8A16-008")
+
+
+@value_rule("W8A16-009")
+def some_row_uses_both_ends(ck: Context, module: Module) -> Iterator[Finding]:
+    offset = module.numbers("weight_offset")
+    least, most = module.row_min, module.row_max
+    if offset is None or least is None or most is None or not offset.any():
+        return
+    if not ((least == -128) & (most == 127)).any():
+        found = f"offsets, but rows within {int(least.min())} … {int(most.max())}"
+        yield Finding(
+            "W8A16-009", "range", found, "a row from -128 to 127", (module.tensor("weight"),),
+            module.file("weight"),
+        )  # fmt: skip
+
+
+@value_rule("W8A16-010")
+def zero_scales_scale_zeros(ck: Context, module: Module) -> Iterator[Finding]:
+    scale = module.numbers("weight_scale")
+    if scale is not None:
+        wrong = bare_zeros(module, scale)
+        expected = "above 0: its integers are not all 0"
+        yield from wrong_elements("W8A16-010", module, "weight_scale", wrong, expected)

@@ -1,0 +1,63 @@
+"""When a stored scale is none: not finite, negative, or 0 although it scales something."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.elements import Mask
+from slimcheck.modules import Module
+
+Floats = NDArray[np.float32]
+
+SMALLEST_NORMAL = np.float32(2.0**-126)
+SMALLEST_NORMAL_F16 = np.float32(2.0**-14)
+IMPLAUSIBLE = np.float32(1)  # no input_scale · weight_scale of a real layer comes near
+
+
+def no_scale(x: Floats) -> Mask:
+    """NaN, infinite or negative."""
+    return ~(np.isfinite(x) & (x >= 0))
+
+
+def bare_zeros(module: Module, scale: NDArray[Any]) -> Mask:
+    """Zeros of `scale` that scale an integer other than 0.
+
+    The low-bit calibrator gives a row of zeros the scale 0. Where the integers cannot be assigned
+    to the scales (a packed weight, a shape that another rule rejects) no zero is held against it.
+    """
+    zeros: Mask = np.asarray(scale == 0)
+    if not zeros.any():
+        return zeros
+    idle = _idle(module, scale.shape)
+    return np.zeros_like(zeros) if idle is None else zeros & ~idle
+
+
+def _idle(module: Module, shape: tuple[int, ...]) -> Mask | None:
+    """Which scales of that shape scale zeros only; None if the shape does not say what."""
+    codes, rows = module.codes, module.zero_rows
+    if codes is None or rows is None:
+        return None
+    n, k = codes.shape
+    if shape in ((n,), (n, 1)):
+        return rows.reshape(shape)
+    if shape in ((1,), ()):
+        return np.full(shape, rows.all())
+    if len(shape) == 2 and shape[0] == n and shape[1] and k % shape[1] == 0:
+        groups = codes.reshape(n, shape[1], k // shape[1])
+        return np.asarray(~groups.any(axis=2))
+    return None
+
+
+def by_number(module: Module) -> bool:
+    """Whether an I64 deq_scale holds numbers cast to integers instead of bits: zeros only."""
+    if "deq_scale" not in module or module.cls.tensors["deq_scale"].dtype != "I64":
+        return False
+    words = module.array("deq_scale")
+    return not words.any() and bool(bare_zeros(module, words).any())
+
+
+def usable(module: Module, deq_scale: Floats) -> Mask:
+    """Elements of deq_scale that are scales at all (the others have rules of their own)."""
+    scales = ~no_scale(deq_scale) & (deq_scale < IMPLAUSIBLE)
+    return scales & (not by_number(module))
