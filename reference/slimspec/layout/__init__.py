@@ -6,7 +6,7 @@
 128
 """
 
-from slimspec.layout import profiles, vocabulary
+from slimspec.layout import profiles, symbols, vocabulary
 from slimspec.layout.binding import Binding, ShapeProblem, bind
 from slimspec.layout.labels import (
     Derivation,
@@ -17,6 +17,7 @@ from slimspec.layout.labels import (
     rules,
 )
 from slimspec.layout.model import (
+    MODEL,
     SELF,
     Constraint,
     Layout,
@@ -30,6 +31,7 @@ from slimspec.layout.model import (
 from slimspec.layout.symbols import SymbolError, holds
 
 __all__ = [
+    "MODEL",
     "SELF",
     "Binding",
     "Constraint",
@@ -49,6 +51,7 @@ __all__ = [
     "profiles",
     "resolve",
     "rules",
+    "symbols",
     "types",
     "vocabulary",
     "write_dtype",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from types import MappingProxyType
 
 from slimspec.layout import symbols
 from slimspec.layout.model import Shape, TensorRule, match_shape
@@ -35,6 +36,9 @@ class Binding:
         return not self.problems
 
 
+_EMPTY = Binding(MappingProxyType({}), (), MappingProxyType({}))
+
+
 def bind(rules: Mapping[str, TensorRule], shapes: Mapping[str, tuple[int, ...]]) -> Binding:
     """Solve n, k, g … from the shapes of the tensors of one linear.
 
@@ -63,7 +67,7 @@ def _bind(items: tuple[Item, ...]) -> Binding:
                 best = (env, fitting, choice)
             if len(fitting) == len(items):
                 return _binding(items, env, fitting, choice)
-    return _binding(items, *best) if best else Binding({}, (), {})
+    return _binding(items, *best) if best else _EMPTY
 
 
 def _choices(items: tuple[Item, ...]) -> Iterator[Choice]:
@@ -96,7 +100,7 @@ def _binding(
         if i not in fitting
     )
     chosen = {items[i][0]: choice[i] for i in sorted(fitting)}
-    return Binding(env, problems, chosen)
+    return Binding(MappingProxyType(env), problems, MappingProxyType(chosen))
 
 
 def _expected(alternatives: tuple[Shape, ...], env: Mapping[str, int]) -> str:

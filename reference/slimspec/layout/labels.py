@@ -69,24 +69,35 @@ def _derivation(raw: dict) -> Derivation:
 
 
 @cache
-def resolve(label: str) -> tuple[Layout, Derivation | None] | None:
-    """Return the layout a label means and the wrapper on it; None for a label nobody writes."""
-    if label in types():
-        layout = load(label)
-        return layout, derivations()[layout.derivation] if layout.derivation else None
+def resolve(label: str, profile: str | None = None) -> tuple[Layout, Derivation | None] | None:
+    """Return the layout a label means and the wrapper on it; None for a label nobody writes.
+
+    A label may have a layout of its own for some writers and be a wrapped type for others, so the
+    answer may depend on `profile`.
+    """
+    own = _own(label)
+    if own is not None and (profile is None or profile in own[0].profiles):
+        return own
     for derivation in derivations().values():
         base = derivation.base(label)
-        if base is not None and base in types():
+        if base is not None and base in types() and (own is None or profile in load(base).profiles):
             return load(base), derivation
-    return None
+    return own
 
 
-def base_label(label: str) -> str | None:
+def _own(label: str) -> tuple[Layout, Derivation | None] | None:
+    if label not in types():
+        return None
+    layout = load(label)
+    return layout, derivations()[layout.derivation] if layout.derivation else None
+
+
+def base_label(label: str, profile: str | None = None) -> str | None:
     """Return the type whose layout a label follows: "W8A8_FLATQUANT" -> "W8A8".
 
     None means that no layout describes the label.
     """
-    found = resolve(label)
+    found = resolve(label, profile)
     return found[0].type if found else None
 
 
@@ -97,7 +108,7 @@ def rules(label: str, profile: str) -> Mapping[str, TensorRule]:
     Raises:
         LayoutError: unknown label, or a type that no writer of that profile produces.
     """
-    found = resolve(label)
+    found = resolve(label, profile)
     if found is None:
         raise LayoutError(f"no layout for label {label!r}")
     layout, derivation = found

@@ -18,6 +18,7 @@ Dim = str | int
 Shape = tuple[Dim, ...]
 
 SELF = "SELF"
+MODEL = "MODEL"
 _MODEL_DTYPES = ("F16", "BF16", "F32")
 _DEQ_SCALE = {"F16": "I64", "F32": "I64", "BF16": "F32"}
 
@@ -34,15 +35,14 @@ class Values:
     const: float | None = None
     integral: bool = False
     range: tuple[float, float] | None = None
-    zero_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRule:
     """What one suffix of one type is in one producer profile.
 
-    `shapes` None means any shape; `packing` runs parallel to `shapes`; `labels` holds the
-    descriptions a tensor may carry, SELF being the label of the linear, () no entry at all.
+    `shapes` None means any shape; `packing` runs parallel to `shapes`; `labels` holds what the
+    description may say: SELF is the label of the host, MODEL the type of the model, () no entry.
     """
 
     suffix: str
@@ -61,11 +61,19 @@ class TensorRule:
         models = _MODEL_DTYPES if model_dtype is None else (model_dtype,)
         return frozenset(_tag(token, model) for token in self.dtypes for model in models)
 
-    def accepts_label(self, label: str | None, own: str) -> bool:
-        """True if a tensor beside a weight labelled `own` may carry `label` (None: no entry)."""
+    def accepts_label(self, label: str | None, own: str, model: str | None = None) -> bool:
+        """True if the tensor may carry `label` (None: no entry).
+
+        Args:
+            label: what the description says of the tensor.
+            own: label of the weight of its host, meant by SELF.
+            model: model_quant_type, meant by MODEL.
+        """
         if not self.labels:
             return label is None
-        return label is not None and label in {own if x == SELF else x for x in self.labels}
+        return label is not None and label in (
+            {SELF: own, MODEL: model}.get(word, word) for word in self.labels
+        )
 
     def match(self, shape: tuple[int, ...], env: symbols.Env) -> dict[str, int] | None:
         """Return `env` extended by what `shape` tells, by the first alternative that fits."""
