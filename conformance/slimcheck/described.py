@@ -5,6 +5,7 @@ from typing import Any
 from slimcheck.context import Context, ModuleClass
 from slimcheck.findings import Finding
 from slimspec.checkpoint import Description
+from slimspec.checkpoint.errors import clip
 
 SYNTAX = frozenset({"json-syntax", "json-number"})  # defects of DESC-032, the others of DESC-001
 
@@ -20,6 +21,11 @@ def readable(ck: Context) -> Description | None:
 def has(description: Description, key: str) -> bool:
     """Whether a metadata member is there, whatever its value."""
     return description.get(key, description) is not description
+
+
+def shown(value: Any) -> str:
+    """A value of the description, on one short printable line."""
+    return repr(clip(value, 80)) if isinstance(value, str) else clip(value, 80)
 
 
 def as_count(value: Any) -> int | None:

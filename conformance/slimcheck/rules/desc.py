@@ -3,17 +3,16 @@
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cache
 
-from slimcheck.consumers import consumers
-from slimcheck.context import Context, is_layer_type
-from slimcheck.described import SYNTAX, as_count, entries, has, readable, said
+from slimcheck.context import Context
+from slimcheck.described import SYNTAX, as_count, entries, has, readable, said, shown
 from slimcheck.findings import Finding
 from slimcheck.groups import group_size_of, stated_group_size
 from slimcheck.layouts import is_linear, types_of
 from slimcheck.registry import rule
 from slimspec import layout
 from slimspec.checkpoint.description import OMNI_PREFIX
+from slimspec.layout import vocabulary
 
 _VERSION = re.compile(r"[1-9]\d*\.\d+\.\d+", re.ASCII)
 
@@ -45,9 +44,14 @@ def model_type_is_known(ck: Context) -> Iterator[Finding]:
     if not isinstance(stated, str):
         found = "absent" if stated is None else repr(stated)
         yield said(ck, "DESC-002", "missing", f"model_quant_type {found}", "a known type")
-    elif not is_linear(stated) and stated not in _engine_labels() and stated != "Unknown":
-        found = f"model_quant_type {stated!r}"
+    elif not _is_model_type(stated):
+        found = f"model_quant_type {shown(stated)}"
         yield said(ck, "DESC-002", "unknown", found, f"a known type{_near(stated)}")
+
+
+def _is_model_type(label: str) -> bool:
+    known = vocabulary.labels().get(label)
+    return is_linear(label) or label == "Unknown" or (known is not None and known.role == "engine")
 
 
 @rule("DESC-003")
@@ -63,7 +67,7 @@ def version_has_its_form(ck: Context) -> Iterator[Finding]:
         return
     version = description.get("version")
     if not isinstance(version, str) or not (version == "0.0.0" or _VERSION.fullmatch(version)):
-        yield said(ck, "DESC-004", "form", f"version {version!r}", "MAJOR.MINOR.PATCH")
+        yield said(ck, "DESC-004", "form", f"version {shown(version)}", "MAJOR.MINOR.PATCH")
 
 
 @rule("DESC-005")
@@ -80,7 +84,9 @@ def version_is_current(ck: Context) -> Iterator[Finding]:
 def legacy_has_no_version(ck: Context) -> Iterator[Finding]:
     description = readable(ck)
     if description is not None and has(description, "version"):
-        yield said(ck, "DESC-006", "version", f"version {ck.metadata('version')!r}", "no version")
+        yield said(
+            ck, "DESC-006", "version", f"version {shown(ck.metadata('version'))}", "no version"
+        )
 
 
 @rule("DESC-007")
@@ -90,38 +96,25 @@ def entries_are_labels(ck: Context) -> Iterator[Finding]:
         return
     unknown: dict[str, list[str]] = {}
     for name, label in description.labels.items():
-        if not _is_label(label) and not is_layer_type(name):
+        if not vocabulary.is_label(label) and vocabulary.layer_key(name) is None:
             unknown.setdefault(label, []).append(name)
     for label, names in unknown.items():
         yield entries(
             ck,
             "DESC-007",
             "label",
-            f"label {label!r}",
+            f"label {shown(label)}",
             f"a known label{_near(label)}",
             tuple(names),
         )
     for name, value in description.other.items():
-        counted = name.endswith((".outdim", ".bias"))  # .bias: a known slip of MindIE
-        if not counted or as_count(value) is None:
-            yield entries(ck, "DESC-007", "type", repr(value)[:80], "a label", (name,))
+        known = vocabulary.layer_key(name)
+        if known is None or "integer" not in known["types"] or not as_count(value):
+            yield entries(ck, "DESC-007", "type", shown(value), "a label", (name,))
     for key in ("metadata", "optional"):
         if has(description, key) and not isinstance(description.get(key), dict):
-            found = f"{key} {description.get(key)!r}"[:80]
+            found = f"{key} {shown(description.get(key))}"
             yield said(ck, "DESC-007", "type", found, f"{key} is an object")
-
-
-@cache
-def _is_label(label: str) -> bool:
-    found = layout.resolve(label)
-    known = found is not None and found[0].kind in ("linear", "attention")
-    return known or label in _engine_labels()
-
-
-@cache
-def _engine_labels() -> frozenset[str]:
-    """Labels that some engine knows although no producer here writes them."""
-    return frozenset(label for engine in consumers().values() for label in engine.labels)
 
 
 def _near(label: str) -> str:
@@ -136,7 +129,7 @@ def group_size_is_a_count(ck: Context) -> Iterator[Finding]:
     if description is not None and has(description, "group_size"):
         size = description.get("group_size")
         if as_count(size) is None:
-            yield said(ck, "DESC-008", "type", f"group_size {size!r}"[:80], "an integer >= 0")
+            yield said(ck, "DESC-008", "type", f"group_size {shown(size)}", "an integer >= 0")
 
 
 @rule("DESC-009")
@@ -158,7 +151,7 @@ def a0_group_size_is_positive(ck: Context) -> Iterator[Finding]:
 def legacy_has_no_group_size(ck: Context) -> Iterator[Finding]:
     description = readable(ck)
     if description is not None and has(description, "group_size"):
-        found = f"group_size {description.get('group_size')!r}"[:80]
+        found = f"group_size {shown(description.get('group_size'))}"
         yield said(ck, "DESC-011", "present", found, "no group_size")
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from slimcheck.context import REDUCE, Context, is_layer_type, join
-from slimcheck.described import entries, readable, said, stored
+from slimcheck.described import entries, readable, said, shown, stored
 from slimcheck.findings import Finding
 from slimcheck.registry import rule
 
@@ -27,14 +27,14 @@ def kv_types_are_spelled_c8(ck: Context) -> Iterator[Finding]:
     for key in ("kv_cache_type", "kv_quant_type"):
         value = ck.metadata(key)
         if value and value != "C8":
-            yield said(ck, "DESC-014", key, f"{key} {value!r}"[:80], f"{key} C8")
+            yield said(ck, "DESC-014", key, f"{key} {shown(value)}", f"{key} C8")
 
 
 @rule("DESC-015")
 def kv_and_attention_are_not_both_quantized(ck: Context) -> Iterator[Finding]:
     fa = ck.metadata("fa_quant_type")
     if fa and (ck.metadata("kv_cache_type") or ck.metadata("kv_quant_type")):
-        found = f"kv_cache_type and fa_quant_type {fa!r}"[:80]
+        found = f"kv_cache_type and fa_quant_type {shown(fa)}"
         yield said(ck, "DESC-015", "both", found, "one of the two")
 
 
@@ -71,7 +71,7 @@ def attention_type_goes_with_scales(ck: Context) -> Iterator[Finding]:
     if names and not stated:
         yield entries(ck, "DESC-018", "missing", "no fa_quant_type", "fa_quant_type", names)
     elif stated and not names:
-        found = f"fa_quant_type {stated!r}, no fa_q, fa_k or fa_v"[:120]
+        found = f"fa_quant_type {shown(stated)}, no fa_q, fa_k or fa_v"
         yield said(ck, "DESC-018", "unused", found, "stored scales")
 
 
@@ -80,7 +80,7 @@ def reduce_type_goes_with_reduce_scales(ck: Context) -> Iterator[Finding]:
     names = tuple(n for cls in ck.classes for s in sorted(REDUCE) for n in stored(cls, s))
     stated = ck.metadata("reduce_quant_type")
     if names and stated != "per_channel" and readable(ck):
-        found = f"reduce_quant_type {stated!r}"[:80]
+        found = f"reduce_quant_type {shown(stated)}"
         yield entries(ck, "DESC-019", "type", found, "per_channel", names)
 
 
@@ -126,7 +126,7 @@ def layer_types_go_with_scales(ck: Context) -> Iterator[Finding]:
         groups = _layer_type(text)
         if groups is None:
             form = "letters of Q, K, V, P and FP8, INT8, MXFP4 or MXFP8, perhaps _DYNAMIC"
-            yield entries(ck, "DESC-027", "form", repr(text)[:80], form, (name,))
+            yield entries(ck, "DESC-027", "form", shown(text), form, (name,))
             continue
         if attention.endswith("indexer"):
             continue

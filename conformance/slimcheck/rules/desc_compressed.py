@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from slimcheck.context import Context
-from slimcheck.described import as_count, entries, readable, said
+from slimcheck.described import as_count, entries, readable, said, shown
 from slimcheck.findings import Finding
 from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breaches
 from slimcheck.registry import rule
@@ -14,8 +14,8 @@ _STREAM = frozenset({"weight", "index", "info"})
 @rule("DESC-029")
 def compressed_weights_are_whole(ck: Context) -> Iterator[Finding]:
     stated = ck.metadata("model_quant_type")
-    if stated not in COMPRESSED and readable(ck):
-        found = f"model_quant_type {stated!r}"[:80]
+    if not (isinstance(stated, str) and stated in COMPRESSED) and readable(ck):
+        found = f"model_quant_type {shown(stated)}"
         yield said(ck, "DESC-029", "model", found, "W8A8SC or W16A16SC")
     yield from breaches(ck, "DESC-029", {MISSING, LABEL}, _STREAM)
 
@@ -34,7 +34,7 @@ def compressed_float_weights_tell_their_rows(ck: Context) -> Iterator[Finding]:
         for name in cls.names("weight"):
             rows = description.other.get(name + ".outdim") if description else None
             if not as_count(rows):
-                found = "no outdim" if rows is None else f"outdim {rows!r}"[:80]
+                found = "no outdim" if rows is None else f"outdim {shown(rows)}"
                 yield entries(
                     ck, "DESC-031", "outdim", found, "weight.outdim, an integer above 0", (name,)
                 )

@@ -7,8 +7,9 @@ from itertools import groupby, islice
 from slimcheck.context import Context, is_layer_type, join
 from slimcheck.described import as_count, entries, readable
 from slimcheck.findings import Finding
-from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, guests, types_of
+from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, types_of
 from slimcheck.registry import rule
+from slimspec.layout.vocabulary import may_be_undescribed
 
 _SHOWN = 8  # numbers of absent experts
 
@@ -20,28 +21,19 @@ def every_tensor_is_described(ck: Context) -> Iterator[Finding]:
         return
     for cls in ck.classes:
         for suffix, spec in cls.tensors.items():
-            if spec.label is None and not _may_be_undescribed(ck, suffix):
-                names = tuple(
-                    name
-                    for name in cls.names(suffix)
-                    if name not in description.other and not _by_a_known_script(name)
-                )
-                if names:
-                    found = f"{spec.dtype} tensor without an entry{_extra_layer(ck, names)}"
-                    yield Finding(
+            if spec.label is not None:
+                continue
+            names = tuple(
+                name
+                for name in cls.names(suffix)
+                if name not in description.other and not may_be_undescribed(name, ck.profile)
+            )
+            if names:
+                found = f"{spec.dtype} tensor without an entry{_extra_layer(ck, names)}"
+                yield Finding(
                         "DESC-020", "undescribed", found, "an entry of its full name", names,
                         ck.one_file(names),
                     )  # fmt: skip
-
-
-def _may_be_undescribed(ck: Context, suffix: str) -> bool:
-    known = guests(ck.profile).get(suffix)
-    return known is not None and not known.labels
-
-
-def _by_a_known_script(name: str) -> bool:
-    """`norm.module.*` of the DeepSeek W4A8 script, `rot.weight` of GLM-5."""
-    return name == "rot.weight" or "norm.module." in name
 
 
 def _extra_layer(ck: Context, names: Iterable[str]) -> str:

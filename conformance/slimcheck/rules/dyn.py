@@ -120,8 +120,9 @@ _LAYER = re.compile(r"\.layers\.(\d{1,9})\.")
 def layers_follow_the_recipe(ck: Context) -> Iterator[Finding]:
     """Where no layer does, the member itself is wrong: CFG-009."""
     config = ck.root.config
-    for member, (part, recipe) in _RECIPE.items() if config else ():
-        if config is None or config.value.get(member) not in recipe:
+    for member, (part, recipe) in _RECIPE.items():
+        stated = config.value.get(member) if config else None
+        if not isinstance(stated, str) or stated not in recipe:
             continue
         layers = [
             (name, label)
