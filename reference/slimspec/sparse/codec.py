@@ -182,7 +182,7 @@ def _owners(scope: Scope, tiles: int, k_index: int) -> Int64:
 def backend(name: Backend) -> ModuleType:
     """Return the module with `histograms`, `encode` and `decode`; numba loads only when used."""
     if name not in ("kernels", "definition"):
-        raise ValueError(f"backend is {name!r}, expected kernels or definition")
+        raise ValueError(f"by is {name!r}, expected kernels or definition")
     if name == "definition" or byteorder != "little":  # kernels read words in the stream's order
         return definition
     return import_module("slimspec.sparse.fast")

@@ -166,21 +166,29 @@ def _not_reproduced(
 def _run_character_defects(
     container: Container, tiles: list[StoredTile], book: Mode | None, padded: Int8
 ) -> Iterator[StreamDefect]:
-    """Yield a dictionary whose entry 0 is rare; judged where each tile's dictionary is known."""
+    """Yield a dictionary whose entry 0 is not a most frequent byte of what it may have counted.
+
+    The scope of a dictionary is not stored: it is all tiles that carry it and, where the weight has
+    one dictionary, perhaps the raw tiles too. Several dictionaries beside raw tiles tell nothing.
+    """
     coded = [stored for stored in tiles if stored.entry.compressed]
-    dictionaries = [_dictionary(container, stored, book) for stored in coded if book is not None]
-    if len(set(dictionaries)) == 1:
-        coded, dictionaries = tiles, dictionaries * len(tiles)
-    elif len(coded) < len(tiles) or not coded:
+    groups: dict[bytes, list[StoredTile]] = {}
+    for stored in coded:
+        if book is not None:
+            groups.setdefault(_dictionary(container, stored, book), []).append(stored)
+    if len(groups) > 1 and len(coded) < len(tiles):
         return
-    pairs = [(stored.tile, stored.width) for stored in coded]
-    counts = backend("kernels").histograms(padded, pairs, None)
-    for dictionary in dict.fromkeys(dictionaries):
-        total = counts[[d == dictionary for d in dictionaries]].sum(axis=0)
-        if total[dictionary[0]] != total.max():
-            first = coded[dictionaries.index(dictionary)].tile.number
-            found, best = f"byte {dictionary[0]:#04x}", f"{int(total.argmax()):#04x}"
-            yield StreamDefect("run-character", found, best, tile=first)
+    for dictionary, group in groups.items():
+        scopes = [group, tiles] if len(groups) == 1 else [group]
+        if not any(_leads(dictionary[0], scope, padded) for scope in scopes):
+            found, first = f"byte {dictionary[0]:#04x}", group[0].tile.number
+            yield StreamDefect("run-character", found, "a most frequent byte", tile=first)
+
+
+def _leads(value: int, tiles: list[StoredTile], padded: Int8) -> bool:
+    pairs = [(stored.tile, stored.width) for stored in tiles]
+    counts = backend("kernels").histograms(padded, pairs, None).sum(axis=0)
+    return bool(counts[value] == counts.max())
 
 
 def _dictionary(container: Container, stored: StoredTile, book: Mode) -> bytes:
