@@ -7,11 +7,12 @@ ml_dtypes only when a bfloat16 or 8-bit float array is asked for.
 
 from .config import Config, read_config
 from .description import Description, metadata_keys, read_description
-from .directory import Checkpoint, FileEntry, Part, open_checkpoint
+from .directory import Checkpoint, Part, open_checkpoint
 from .errors import CheckpointError, Defect
 from .header import Header, read_header
 from .index import SafetensorsIndex, read_index
 from .jsonfile import Duplicate, JsonFile, read_json
+from .listing import FileEntry
 from .profile import Detected
 from .records import Entry
 from .table import Tensor, TensorTable

@@ -3,8 +3,6 @@
 Source: formats.md sections 0, 1, 5.0; performance.md "Reading checkpoints".
 """
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +16,14 @@ from numpy.typing import NDArray
 from slimspec.layout import profiles
 
 from .config import Config, read_config
-from .description import PREFIX, Description, read_description
+from .description import Description, read_description
 from .dtypes import numpy_dtype
 from .errors import CheckpointError, Defect, clip, defect
 from .family import recognise_kind
 from .header import Header, read_header
 from .index import SUFFIX, SafetensorsIndex, read_index
 from .jsonfile import JsonFile, read_json
+from .listing import holds_weights, list_directory
 from .profile import (
     PART,
     PLAIN_DESCRIPTION,
@@ -34,17 +33,6 @@ from .profile import (
     detect,
 )
 from .table import Tensor, TensorTable
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One member of the directory listing; size and mode are those of a link's target."""
-
-    name: str
-    size: int
-    mode: int
-    is_directory: bool
-    is_symlink: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +67,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, profile: str | None, *, parts: bool) -> None:
         self.path = path
-        self.files = _listing(path)
+        self.files = list_directory(path)
         self._notes: list[Defect] = []
         names = [f.name for f in self.files if not f.is_directory]
         directories = [f.name for f in self.files if f.is_directory]
@@ -165,7 +153,7 @@ class Checkpoint:
         folder = self.path / "optional"
         if not any(f.name == "optional" and f.is_directory for f in self.files):
             return []
-        names = [f.name for f in _listing(folder) if f.name.endswith(".safetensors")]
+        names = [f.name for f in list_directory(folder) if f.name.endswith(".safetensors")]
         return [read_header(folder / n, name=f"optional/{n}") for n in names]
 
     def tensor(self, name: str) -> NDArray[Any]:
@@ -234,7 +222,7 @@ class Checkpoint:
 
     def _nested(self, directories: Sequence[str]) -> list[str]:
         own = {"optional", *(part.name for part in self.parts), *self.rank_directories}
-        return [d for d in directories if d not in own and _holds_weights(self.path / d)]
+        return [d for d in directories if d not in own and holds_weights(self.path / d)]
 
 
 def open_checkpoint(path: str | Path, *, profile: str | None = None) -> Checkpoint:
@@ -250,30 +238,6 @@ def open_checkpoint(path: str | Path, *, profile: str | None = None) -> Checkpoi
     return Checkpoint(Path(path), profile, parts=True)
 
 
-def _listing(path: Path) -> list[FileEntry]:
-    shown = clip(str(path))
-    try:
-        if not path.is_dir():
-            reason = "not a directory" if path.exists() else "no such directory"
-            raise CheckpointError(f"{shown}: {reason}")
-        with os.scandir(path) as entries:
-            found = [_file_entry(entry) for entry in entries]
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CheckpointError(f"{shown}: cannot be read: {reason}") from None
-    return sorted(found, key=lambda entry: entry.name)
-
-
-def _file_entry(entry: "os.DirEntry[str]") -> FileEntry:
-    try:
-        info = entry.stat()
-    except OSError:  # a dangling link
-        info = entry.stat(follow_symlinks=False)
-    is_directory = stat.S_ISDIR(info.st_mode)
-    mode = stat.S_IMODE(info.st_mode)
-    return FileEntry(entry.name, info.st_size, mode, is_directory, entry.is_symlink())
-
-
 def _parts(path: Path, directories: Sequence[str], notes: list[Defect]) -> list[Part]:
     parts = []
     for name in directories:
@@ -287,14 +251,6 @@ def _parts(path: Path, directories: Sequence[str], notes: list[Defect]) -> list[
             continue
         parts.append(Part(name, int(match[1]), int(match[2]), checkpoint))
     return sorted(parts, key=lambda part: (part.world, part.rank))
-
-
-def _holds_weights(path: Path) -> bool:
-    try:
-        names = os.listdir(path)
-    except OSError:
-        return False
-    return any(n.endswith(".safetensors") or n.startswith(PREFIX) for n in names)
 
 
 def _force(profile: str, found: Detected) -> Detected:
