@@ -116,7 +116,7 @@ def quantize_groups(
     """
     shape = groups.shape[:2]
     scale, offset = (np.broadcast_to(p, shape) for p in (scale, offset))
-    if not (_fast(groups) and scale.dtype == groups.dtype):
+    if not _fast(groups) or scale.dtype != groups.dtype or not scale.all():
         return quantize(
             groups, scale[..., None], offset[..., None], bits=bits, max_bound=max_bound, name=name
         )

@@ -15,11 +15,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slimspec.numeric.kernels import bf16_value, fp16_value
+from slimspec.numeric.kernels import bf16_value
 
 _U = np.uint32
 _SIGN_SHIFT = np.int32(31)
-_FLOAT32, _FLOAT16, _BFLOAT16 = _U(0), _U(13), _U(16)  # mantissa bits dropped from float32
+_ZERO = np.float32(0)
+_TINY = np.float32(2.0**-24)  # the last digit of float16 subnormals
 
 
 def available() -> bool:
@@ -75,26 +76,41 @@ def row_extrema(x: NDArray, threads: int = 1) -> tuple[NDArray, NDArray]:
     return lo.astype(signed).view(x.dtype), hi.astype(signed).view(x.dtype)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _keep(x, drop):  # type: ignore[no-untyped-def]
-    """Round float32 half to even at `drop` dropped mantissa bits.
-
-    float16 subnormals keep more bits than they have; both round to the integer 0 afterwards.
-    """
-    u = np.float32(x).view(np.uint32)
-    half_minus_one = _U((_U(1) << (drop - _U(1))) - _U(1))
-    return _U(_U(u + half_minus_one + ((u >> drop) & _U(1))) >> drop << drop).view(np.float32)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _code(value, low, high):  # type: ignore[no-untyped-def]
-    q = np.rint(value)
-    q = np.float32(0) if q != q else q
-    return np.int8(min(max(q, low), high))
+@njit(nogil=True, cache=True)
+def _finite_fp16_value(bits):  # type: ignore[no-untyped-def]
+    """float16 bits -> float32, not for infinity and NaN: without branches the loop vectorizes."""
+    b = _U(bits)
+    magnitude = _U(b & _U(0x7FFF))
+    normal = _U(_U(magnitude << _U(13)) + _U(0x38000000))  # exponent bias 15 -> 127
+    tiny = np.float32(np.float32(np.int32(magnitude)) * _TINY).view(np.uint32)
+    value = normal if magnitude >= _U(0x400) else tiny
+    return _U(value | _U(_U(b & _U(0x8000)) << _U(16))).view(np.float32)
 
 
 @njit(nogil=True, cache=True)
-def _encode32(x, scale, offset, out, low, high):  # type: ignore[no-untyped-def]
+def _keep_fp16(x):  # type: ignore[no-untyped-def]
+    """Round float32 half to even to the 11 bits of a normal float16.
+
+    Below 2^-14 a float16 has fewer; both round to the integer 0 afterwards.
+    """
+    u = np.float32(x).view(np.uint32)
+    return _U(_U(u + _U(0xFFF) + ((u >> _U(13)) & _U(1))) & _U(0xFFFFE000)).view(np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _keep_bf16(x):  # type: ignore[no-untyped-def]
+    """Round float32 half to even to the 8 bits of a bfloat16."""
+    u = np.float32(x).view(np.uint32)
+    return _U(_U(u + _U(0x7FFF) + ((u >> _U(16)) & _U(1))) & _U(0xFFFF0000)).view(np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _code(value, low, high):  # type: ignore[no-untyped-def]
+    return np.int8(min(max(np.rint(value), low), high))
+
+
+@njit(nogil=True, cache=True)
+def _encode_fp32(x, scale, offset, out, low, high):  # type: ignore[no-untyped-def]
     rows, length = x.shape
     for r in range(rows):
         s, z = scale[r], offset[r]
@@ -103,19 +119,31 @@ def _encode32(x, scale, offset, out, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _encode16(bits, scale, offset, out, low, high, drop):  # type: ignore[no-untyped-def]
+def _encode_bf16(bits, scale, offset, out, low, high):  # type: ignore[no-untyped-def]
     rows, length = bits.shape
-    x = np.empty(length, np.float32)
     for r in range(rows):
         s, z = scale[r], offset[r]
-        if drop == _BFLOAT16:
+        if z == _ZERO:  # adding nothing, rounding again changes nothing
             for j in range(length):
-                x[j] = bf16_value(bits[r, j])
+                out[r, j] = _code(_keep_bf16(bf16_value(bits[r, j]) / s), low, high)
         else:
             for j in range(length):
-                x[j] = fp16_value(bits[r, j])
-        for j in range(length):
-            out[r, j] = _code(_keep(_keep(x[j] / s, drop) + z, drop), low, high)
+                moved = _keep_bf16(bf16_value(bits[r, j]) / s) + z
+                out[r, j] = _code(_keep_bf16(moved), low, high)
+
+
+@njit(nogil=True, cache=True)
+def _encode_fp16(bits, scale, offset, out, low, high):  # type: ignore[no-untyped-def]
+    rows, length = bits.shape
+    for r in range(rows):
+        s, z = scale[r], offset[r]
+        if z == _ZERO:
+            for j in range(length):
+                out[r, j] = _code(_keep_fp16(_finite_fp16_value(bits[r, j]) / s), low, high)
+        else:
+            for j in range(length):
+                moved = _keep_fp16(_finite_fp16_value(bits[r, j]) / s) + z
+                out[r, j] = _code(_keep_fp16(moved), low, high)
 
 
 def encode_rows(
@@ -128,14 +156,11 @@ def encode_rows(
 ) -> NDArray[np.int8]:
     """Return clip(round_half_even(x / scale + offset)) per row, rounding as x's dtype does.
 
-    Args: x [rows, length] float32, float16 or bfloat16, C-contiguous, finite; scale, offset [rows]
-    float32, holding values of x's dtype. Returns: int8 [rows, length].
+    Args: x [rows, length] float32, float16 or bfloat16, C-contiguous, finite; scale > 0 and
+    offset [rows] float32, holding values of x's dtype. Returns: int8 [rows, length].
     """
     out = np.empty(x.shape, np.int8)
-    bounds = (np.float32(low), np.float32(high))
-    if x.dtype == np.float32:
-        over_rows(_encode32, threads, [x, scale, offset, out], *bounds)
-    else:
-        drop = _FLOAT16 if x.dtype == np.float16 else _BFLOAT16
-        over_rows(_encode16, threads, [x.view(np.uint16), scale, offset, out], *bounds, drop)
+    kernel = {"float32": _encode_fp32, "float16": _encode_fp16}.get(x.dtype.name, _encode_bf16)
+    values = x if x.dtype == np.float32 else x.view(np.uint16)
+    over_rows(kernel, threads, [values, scale, offset, out], np.float32(low), np.float32(high))
     return out
