@@ -10,6 +10,8 @@ import numpy as np
 from slimspec.numeric import to_dtype
 from slimspec.quantize.affine import dequantize, dequantize_rows
 from slimspec.quantize.gptq import quantize_gptq
+from slimspec.quantize.hqq import HqqOptions, optimize_hqq
+from slimspec.quantize.minmax import quantize_minmax
 from slimspec.quantize.ssz import STEPS, quantize_ssz
 
 Case = dict[str, Any]
@@ -83,8 +85,29 @@ def legacy_gptq(case: Case, tensors: Tensors) -> Outputs:
     }
 
 
+def legacy_hqq(case: Case, tensors: Tensors) -> Outputs:
+    params, w = case["params"], _input(case, tensors, "weight")
+    start = quantize_minmax(
+        w,
+        bits=params["bit"],
+        symmetric=False,
+        variant="v0",
+        granularity="tensor" if params["mm_tensor"] else "channel",
+    )
+    scale, offset = optimize_hqq(
+        w,
+        start.scale,
+        start.offset,
+        bits=params["bit"],
+        per_tensor=params["mm_tensor"],
+        options=HqqOptions(scale=params["is_scale"], zero=params["is_zero"]),
+    )
+    return {"scale0": start.scale, "zero0": start.offset, "o0": scale, "o1": offset}
+
+
 VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {
     "legacy_init_weight_quant_hessian": legacy_gptq,
+    "legacy_optimize_weights_proximal_hqq": legacy_hqq,
     "v1_WeightGptq": v1_gptq,
     "v1_WeightPerChannelSsz": v1_ssz,
 }

@@ -25,26 +25,35 @@ def _level_power(steps: int) -> int:
     return max(4, ceil_log2 // LEVELS)
 
 
+def _in_order(terms: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add `terms` [m, steps, ...] over axis 1 from first to last, starting at 0."""
+    total = np.zeros(terms.shape[:1] + terms.shape[2:], np.float32)
+    for i in range(terms.shape[1]):
+        total += terms[:, i]
+    return total
+
+
 def _cascade(terms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add `terms` [m, steps, ...] over axis 1 in cascading levels. Returns: [m, ...]."""
-    steps = terms.shape[1]
-    power = _level_power(steps)
-    full = steps >> power << power
-    shape = terms.shape[:1] + terms.shape[2:]
-    levels = np.zeros((LEVELS, *shape), np.float32)
-    for i in range(steps):
-        levels[0] += terms[:, i]
-        done = i + 1
-        if done > full or done & ((1 << power) - 1):
-            continue
-        for j in range(1, LEVELS):
-            levels[j] += levels[j - 1]
-            levels[j - 1] = 0
-            if done & (((1 << power) - 1) << (j * power)):
-                break
-    for j in range(1, LEVELS):
-        levels[0] += levels[j]
-    return levels[0]
+    """Add `terms` [m, steps, ...] over axis 1 in cascading levels.
+
+    Level 0 adds blocks of 2^p terms, level 1 blocks of 2^p such sums, and so on; the last of the
+    four levels adds all that it gets. What fills no block waits in its level; in the end the levels
+    are added, lowest first. Returns: [m, ...].
+    """
+    block = 1 << _level_power(terms.shape[1])
+    waiting = []
+    for _ in range(LEVELS - 1):
+        blocks = terms.shape[1] // block
+        waiting.append(_in_order(terms[:, blocks * block :]))
+        full = terms[:, : blocks * block]
+        shape = (terms.shape[0] * blocks, block, *terms.shape[2:])
+        sums = _in_order(full.reshape(shape))
+        terms = sums.reshape(terms.shape[0], blocks, *terms.shape[2:])
+    waiting.append(_in_order(terms))
+    total = waiting[0]
+    for level in waiting[1:]:
+        total = total + level
+    return total
 
 
 def _interleaved(terms: NDArray[np.float32]) -> NDArray[np.float32]:
