@@ -379,6 +379,19 @@ def test_every_bad_file_is_reported_not_only_the_first(put: Put, tmp_path: Path)
     ]
 
 
+def test_hostile_file_names_do_not_reach_a_message(tmp_path: Path) -> None:
+    for name in (b"a\xff.safetensors", b"b\n.safetensors", b"quant_model_weights\x1b[2J"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"")
+    nested = tmp_path / "\x1b[31m"
+    nested.mkdir()
+    (nested / "m.safetensors").write_bytes(PLAIN)
+    checkpoint = open_checkpoint(tmp_path)
+    assert len(checkpoint.defects) == 2
+    for defect in checkpoint.defects:
+        assert defect.message.isprintable()
+    assert str(checkpoint.foreign).isprintable()
+
+
 def test_reader_imports_no_heavy_module() -> None:
     import subprocess
 

@@ -122,7 +122,7 @@ class Checkpoint:
             "float": "a float model, not a quantized checkpoint",
         }.get(self.kind, f"a checkpoint of the {self.kind} family")
         why = f"{what} ({'; '.join((*self.profile.evidence, *self.profile.conflicts))})"
-        return f"{why}; try its sub-directory {self.nested[0]}" if self.nested else why
+        return f"{why}; try its sub-directory {clip(self.nested[0])}" if self.nested else why
 
     @cached_property
     def norm_dtypes(self) -> Counter[str]:
@@ -165,16 +165,11 @@ class Checkpoint:
         row = self._row(name)
         dtype = numpy_dtype(row.dtype)
         if dtype is None:
-            raise CheckpointError(
-                f"{row.file}: tensor {clip(name, 120)!r}: found dtype {row.dtype}, expected one "
-                "of whole bytes; read it with raw()"
-            )
+            raise _unusable(row, f"dtype {row.dtype}", "one of whole bytes; read it with raw()")
         expected = dtype.itemsize * _product(row.shape)
         if row.end - row.begin != expected:
-            raise CheckpointError(
-                f"{row.file}: tensor {clip(name, 120)!r}: found {row.end - row.begin} bytes, "
-                f"expected {expected} for {row.dtype} {list(row.shape)}"
-            )
+            wanted = f"{expected} for {row.dtype} {list(row.shape)}"
+            raise _unusable(row, f"{row.end - row.begin} bytes", wanted)
         return self._bytes(row).view(dtype).reshape(row.shape)
 
     def raw(self, name: str) -> NDArray[np.uint8]:
@@ -188,13 +183,12 @@ class Checkpoint:
     def _row(self, name: str) -> Tensor:
         i = self.table.find(name)
         if i is None:
-            raise CheckpointError(f"{self.path}: tensor {clip(name, 120)!r} is in no file")
+            raise CheckpointError(
+                f"{clip(str(self.path))}: tensor {clip(name, 120)!r} is in no file"
+            )
         row = self.table.row(i)
         if row.begin < 0:
-            raise CheckpointError(
-                f"{row.file}: tensor {clip(name, 120)!r}: found data_offsets outside the file, "
-                "expected offsets within it"
-            )
+            raise _unusable(row, "data_offsets outside the file", "offsets within it")
         return row
 
     def _bytes(self, row: Tensor) -> NDArray[np.uint8]:
@@ -207,10 +201,8 @@ class Checkpoint:
                 self.path / row.file, dtype=np.uint8, mode="r", offset=row.begin, shape=(size,)
             )
         except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{row.file}: tensor {clip(row.name, 120)!r}: bytes {row.begin} to {row.end} "
-                f"cannot be mapped: {error}"
-            ) from None
+            found = f"bytes {row.begin} to {row.end} that cannot be mapped ({error})"
+            raise _unusable(row, found, "a whole file") from None
 
     def _description(self) -> Description | None:
         candidates = self.description_candidates
@@ -258,6 +250,11 @@ def _force(profile: str, found: Detected) -> Detected:
     if found.name != profile:
         conflicts = (f"the files say {found.name}: {'; '.join(found.evidence)}", *conflicts)
     return Detected(profile, ("asked for", *found.evidence), conflicts, forced=True)
+
+
+def _unusable(row: Tensor, found: str, expected: str) -> CheckpointError:
+    where = f"{clip(row.file)}: tensor {clip(row.name, 120)!r}"
+    return CheckpointError(f"{where}: found {found}, expected {expected}")
 
 
 def _product(shape: tuple[int, ...]) -> int:

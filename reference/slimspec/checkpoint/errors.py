@@ -27,7 +27,8 @@ def defect(code: str, file: str, found: Any, expected: Any, *, tensor: str | Non
     """Build a `Defect` whose message is "file: tensor T: found F, expected E"."""
     shown, wanted = clip(found), clip(expected)
     where = f"tensor {clip(tensor, 120)!r}: " if tensor is not None else ""
-    return Defect(code, file, tensor, shown, wanted, f"{file}: {where}{shown}; expected {wanted}")
+    message = f"{clip(file)}: {where}{shown}; expected {wanted}"
+    return Defect(code, file, tensor, shown, wanted, message)
 
 
 def clip(value: Any, limit: int = 200) -> str:

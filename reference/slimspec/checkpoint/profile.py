@@ -11,6 +11,7 @@ from slimspec.layout import profiles
 
 from .config import Config
 from .description import Description
+from .errors import clip
 from .table import TensorTable
 
 PART = re.compile(r"part(\d+)-of-(\d+)")
@@ -111,7 +112,7 @@ def _typed(files: Sequence[str], description: Description, table: TensorTable) -
         mf, l0 = profiles.profile("MF"), profiles.profile("L0")
         untyped = [f for f in files if mf.owns(f) and not l0.owns(f)]
         if untyped:  # 1.1: the rename to the typed name does not reach the shards
-            return Detected("MF", (*found, f"weights file {untyped[0]} without a type"))
+            return Detected("MF", (*found, f"weights file {clip(untyped[0])} without a type"))
         found.append("no static W8A8 linear")
     return Detected("L0", tuple(found))
 
@@ -122,7 +123,7 @@ def _by_names(files: Sequence[str], description: Description) -> Detected:
     for name in ("L0", "MF") if typed else ("A1", "A0"):
         owned = [f for f in files if profiles.profile(name).owns(f)]
         if owned:
-            found = f"weights file {owned[0]}; {description.name} cannot be read"
+            found = f"weights file {clip(owned[0])}; {description.name} cannot be read"
             return Detected(name, (found,))
     name = "L0" if typed else "A1"
     return Detected(name, (f"the name {description.name} alone; it cannot be read",))
@@ -141,9 +142,9 @@ def _prefix_conflict(files: Sequence[str], profile: str) -> tuple[str, ...]:
     wrong = [f for f in files if profiles.profile(other).owns(f)]
     if not wrong:
         return ()
-    return (f"the weights file name {wrong[0]} is that of profile {other}",)
+    return (f"the weights file name {clip(wrong[0])} is that of profile {other}",)
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3]) or "none"
+    shown = ", ".join(clip(name, 80) for name in names[:3]) or "none"
     return shown if len(names) <= 3 else f"{shown}, ... ({len(names)})"
