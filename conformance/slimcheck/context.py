@@ -122,6 +122,16 @@ class Context:
         return frozenset(found)
 
     @cached_property
+    def readable(self) -> bool:
+        """Whether there are weights and each file's header was read.
+
+        Otherwise a tensor that was not seen may well be there: DIR-003 and IDX-001 say so, and
+        rules about absent tensors keep silent.
+        """
+        shards = self.checkpoint.shards
+        return bool(shards) and all(shard.entries or not shard.defects for shard in shards)
+
+    @cached_property
     def classes(self) -> list[ModuleClass]:
         table = self.checkpoint.table
         modules: dict[str, list[tuple[str, Spec]]] = {}

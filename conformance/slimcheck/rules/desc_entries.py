@@ -49,6 +49,8 @@ def _extra_layer(ck: Context, names: Iterable[str]) -> str:
 @rule("DESC-021")
 def every_entry_names_a_tensor(ck: Context) -> Iterator[Finding]:
     table = ck.checkpoint.table
+    if not ck.readable:
+        return
     absent = [n for n in ck.labels if n and n not in table and not is_layer_type(n)]
     if _tied_head(ck):
         absent = [

@@ -46,7 +46,7 @@ def index_goes_with_shards(ck: Context) -> Iterator[Finding]:
 @rule("IDX-003")
 def index_lists_every_tensor(ck: Context) -> Iterator[Finding]:
     stored = set(ck.checkpoint.table.names)
-    for index in _own_indexes(ck):
+    for index in _own_indexes(ck) if ck.readable else ():
         unlisted = tuple(sorted(stored - index.weight_map.keys()))
         if unlisted:
             found = f"{len(unlisted)} stored tensors are not in the index"
@@ -116,7 +116,8 @@ def shards_are_complete(ck: Context) -> Iterator[Finding]:
 @rule("IDX-006")
 def total_size_is_exact(ck: Context) -> Iterator[Finding]:
     table = ck.checkpoint.table
-    for index in _own_indexes(ck):
+    sound = not any(shard.defects for shard in ck.checkpoint.shards)
+    for index in _own_indexes(ck) if sound else ():
         if index.total_size is None:
             continue
         rows = [row for name in index.weight_map if (row := table.find(name)) is not None]
@@ -166,7 +167,15 @@ def _sharded(ck: Context) -> dict[str, list[tuple[int, int]]]:
 def _own_indexes(ck: Context) -> list[SafetensorsIndex]:
     """Indexes of the quantized shards (a foreign one is DIR-010's, an unreadable one IDX-007's)."""
     prefixes = _sharded(ck)
-    return [i for i in ck.checkpoint.indexes if i.prefix in prefixes and i.form != "unknown"]
+    return [
+        index
+        for index in ck.checkpoint.indexes
+        if index.prefix in prefixes and index.weight_map and not _misshapen(index)
+    ]
+
+
+def _misshapen(index: SafetensorsIndex) -> bool:
+    return any(defect.code == "index-shape" for defect in index.defects)
 
 
 def _listed_in(index: SafetensorsIndex, file: str) -> tuple[str, ...]:

@@ -46,6 +46,18 @@ def numpy_dtype(tag: str) -> np.dtype[Any] | None:
     return None
 
 
+def whole_dtype(tag: str) -> np.dtype[Any]:
+    """Return the NumPy dtype of a tag whose elements are whole bytes.
+
+    Raises:
+        ValueError: a sub-byte or unknown tag.
+    """
+    dtype = numpy_dtype(tag)
+    if dtype is None:
+        raise ValueError(f"dtype {tag}: expected one of whole bytes")
+    return dtype
+
+
 def tag_of(dtype: np.dtype[Any]) -> str | None:
     """Return the header tag of a NumPy (or ml_dtypes) dtype; None where the format has none."""
     return _BY_NAME.get(dtype.name)

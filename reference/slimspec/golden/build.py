@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.checkpoint.dtypes import numpy_dtype
+from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.checkpoint.writer import CheckpointWriter
 from slimspec.data import folder
 from slimspec.golden.cases import load_patches
@@ -72,7 +72,7 @@ def float_tensors(dtype: str) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the tensors of the tiny float model, in a fixed order."""
     # the legacy generator is the one whose stream NumPy promises never to change
     random = np.random.RandomState(_SEED)
-    target = numpy_dtype(_DTYPES[dtype][0])
+    target = whole_dtype(_DTYPES[dtype][0])
 
     def normal(*shape: int) -> NDArray[Any]:
         return to_dtype(random.standard_normal(shape).astype(np.float32), target)

@@ -8,13 +8,14 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from slimspec.data import folder
 from slimspec.golden.patch import apply
 
 
-class Expected(NamedTuple):
+@dataclass(frozen=True)
+class Expected:
     """One group of findings: requirement, pattern of the tensors (or files) and their number."""
 
     requirement: str

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from slimspec.checkpoint.dtypes import numpy_dtype
+from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.golden.shard import Shard
 
 Operation = dict[str, Any]
@@ -115,7 +115,7 @@ def _edit_json(path: Path, keys: list[Any], change: Callable[[Any, Any], None]) 
 
 
 def _tensor(directory: Path, op: Operation) -> None:
-    dtype = numpy_dtype(op["dtype"])
+    dtype = whole_dtype(op["dtype"])
     shape = tuple(op["shape"])
     if "values" in op:
         array = np.array(op["values"]).astype(dtype).reshape(shape)
@@ -143,7 +143,7 @@ def _tensor_rename(directory: Path, op: Operation) -> None:
 def _tensor_values(directory: Path, op: Operation) -> None:
     shard = Shard.load(directory / op["file"])
     dtype, shape, data = shard.tensors[op["name"]]
-    array = np.frombuffer(bytearray(data), numpy_dtype(dtype))
+    array = np.frombuffer(bytearray(data), whole_dtype(dtype))
     array[op["at"]] = op["value"]
     shard.put(op["name"], dtype, shape, array.tobytes())
     _save(directory, shard, op)

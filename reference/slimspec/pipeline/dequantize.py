@@ -5,7 +5,7 @@ from pathlib import Path
 
 from slimspec import layout, schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
-from slimspec.checkpoint.dtypes import numpy_dtype
+from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.numeric import to_dtype
 
@@ -45,7 +45,7 @@ def dequantize_directory(
             base = layout.base_label(label)
             if label == "FLOAT" and tensor.dtype in FLOAT_DTYPES.values():
                 array = checkpoint.tensor(tensor.name)
-                writer.write(tensor.name, to_dtype(array, numpy_dtype(tag)), None)
+                writer.write(tensor.name, to_dtype(array, whole_dtype(tag)), None)
             elif base is not None and tensor.name.endswith(".weight"):
                 _write_weight(checkpoint, tensor.name, base, tag, writer)
                 done += 1
@@ -86,4 +86,4 @@ def _write_weight(
         weight = scheme.dequantize(scheme.from_tensors(tensors, profile, module))
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from None
-    writer.write(name, to_dtype(weight, numpy_dtype(tag)), None)
+    writer.write(name, to_dtype(weight, whole_dtype(tag)), None)

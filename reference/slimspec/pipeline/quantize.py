@@ -12,9 +12,10 @@ from slimspec import schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.pipeline.select import linear_modules
+from slimspec.quantize.affine import Variant
 from slimspec.schemes import Linear, Scheme
 
-VARIANTS = {"A1": "v1", "MF": "v1", "A0": "v0", "L0": "v0"}
+VARIANTS: dict[str, Variant] = {"A1": "v1", "MF": "v1", "A0": "v0", "L0": "v0"}
 DATA_FREE = ("W8A8_DYNAMIC", "W8A16")
 STATIC = ("W8A8", "W8A8_MIX")  # need the range of each linear's input
 
