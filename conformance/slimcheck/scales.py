@@ -59,5 +59,5 @@ def by_number(module: Module) -> bool:
 
 def usable(module: Module, deq_scale: Floats) -> Mask:
     """Elements of deq_scale that are scales at all (the others have rules of their own)."""
-    scales = ~no_scale(deq_scale) & (deq_scale < IMPLAUSIBLE)
+    scales = np.isfinite(deq_scale) & (deq_scale > 0) & (deq_scale < IMPLAUSIBLE)
     return scales & (not by_number(module))

@@ -119,7 +119,7 @@ def _quant_bias(requirement: str, module: Module, ratio_dtypes: list[Any]) -> It
     if offset is None or offset.shape != (1,) or not _fits_int8(offset).all():  # W8A8-006
         return
     bias = module.numbers("bias")
-    if bias is not None and bias.shape != stored.shape:  # W8A8-016
+    if "bias" in module and (bias is None or bias.shape != stored.shape):  # W8A8-016
         return
     wanted = [
         folded_bias(sums, offset, bias, scale, dtype)
@@ -131,6 +131,8 @@ def _quant_bias(requirement: str, module: Module, ratio_dtypes: list[Any]) -> It
     wrong = np.logical_and.reduce([stored != want for want in wanted])
     if bias is not None:
         wrong &= np.isfinite(bias)  # NUM-001
+    if bias is not None and module.deq_scale is not None:
+        wrong &= usable(module, module.deq_scale)
     yield from wrong_elements(
         requirement, module, "quant_bias", wrong, _FOLDED,
         instead=wanted[0], note=_likely(stored, wrong, wanted[0], sums, offset),
