@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimspec.matmul import integer, matmul_int8, matmul_int8_plain
+from slimspec.matmul import integer, madd, matmul_int8, matmul_int8_plain
 
 FULL = st.sampled_from([-128, -127, -1, 0, 1, 127])
 
@@ -32,7 +32,7 @@ def test_equals_python_integers(data, m, k, n, threads):
     assert np.array_equal(got, python_sum(x, w))
 
 
-@pytest.mark.parametrize("m", [1, 3, 4, 5, 47, 48, 49, 61])
+@pytest.mark.parametrize("m", [1, 3, 4, 5, 27, 28, 29, 61])
 @pytest.mark.parametrize("k", [1, 31, 1023, 1024, 1025, 2049, 5000])
 def test_every_path_equals_the_plain_form(m, k):
     x, w = random_int8(m, m, k), random_int8(k, 37, k)
@@ -57,6 +57,30 @@ def test_sums_past_2_to_the_24_keep_their_last_bit():
 def test_thread_count_does_not_change_a_bit(threads):
     x, w = random_int8(1, 5, 4096), random_int8(2, 1031, 4096)
     assert np.array_equal(matmul_int8(x, w, threads=threads), matmul_int8_plain(x, w))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (6, 2, 16), (7, 33, 17), (13, 1027, 300), (6, 4096, 1)]
+)
+def test_tiles_of_multiply_add_pairs_equal_the_plain_form(shape):
+    if not madd.available():
+        pytest.skip("this CPU has no AVX2, or the JIT is off")
+    m, k, n = shape
+    x, w = random_int8(3, m, k), random_int8(4, n, k)
+    x[0], w[0] = -128, -128
+    out = np.empty((m, n), np.int32)
+    for span in (slice(0, n // 2), slice(n // 2, n)):
+        madd.columns(madd.row_words(x), w, out, span)
+    assert np.array_equal(out, matmul_int8_plain(x, w))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_portable_form_gives_the_same_bits(monkeypatch, threads):
+    x, w = random_int8(5, 40, 3000), random_int8(6, 530, 3000)
+    here = matmul_int8(x, w, threads=threads)
+    monkeypatch.setattr(madd, "available", lambda: False)
+    assert np.array_equal(matmul_int8(x, w, threads=threads), here)
+    assert np.array_equal(here, matmul_int8_plain(x, w))
 
 
 def test_any_strides_are_accepted():

@@ -10,7 +10,7 @@ import numpy as np
 from slimspec.matmul import matmul_exact, matmul_float, matmul_int8, quantize_dynamic
 digest = hashlib.sha256()
 rng = np.random.default_rng(8)
-for m, k, n in [(0, 3, 2), (1, 300, 70), (5, 2000, 33), (50, 1500, 40), (50, 2100, 9)]:
+for m, k, n in [(0, 3, 2), (1, 300, 70), (5, 2000, 33), (50, 2100, 9), (60, 1501, 100)]:
     x, w = (rng.integers(-128, 128, s, dtype=np.int8) for s in ((m, k), (n, k)))
     digest.update(matmul_int8(x, w).tobytes() + matmul_exact(x, w).tobytes())
     a, b = rng.normal(size=(m, k)).astype(np.float16), rng.normal(size=(n, k)).astype(np.float32)

@@ -11,13 +11,17 @@ Two certificates give that for a block of columns:
 * norms: by Cauchy and Schwarz every partial sum is at most ‖x_i‖·‖w_j‖ over the block, so
   max_i ‖x_i‖² · max_j ‖w_j‖² <= 2^48 is enough. The squares are summed in integers.
 
-Blocks are made as long as the norms certify and are added in int32. For few rows, where BLAS only
-waits for memory, a plain loop over int8 is faster and is exact by itself.
+Blocks are made as long as the norms certify and are added in int32.
+
+For few rows, where everything waits for memory, a plain loop over int8 is faster and is exact by
+itself. For many rows an x86 CPU with AVX2 has an integer instruction that beats float32 (`madd`);
+the float32 form is the portable one. All of them give the same bits.
 
 Source: integer_semantics.md B.0; performance.md "What the measurements teach" 1.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -28,9 +32,9 @@ from .check import require, require_equal
 
 CHUNK = 1024  # columns for which the length alone certifies float32
 EXACT = 1 << 48  # (2^24)²: bound on the product of squared norms
-FEW_ROWS = 48  # below this many rows the loop over int8 beats the float32 BLAS
+FEW_ROWS = 28  # below this many rows the loop over int8 is the fastest
 TILE = 512  # rows of w that are converted to float32 at a time
-MIN_WORK = 1 << 22  # multiply-adds that are worth a second thread
+MIN_WORK = 1 << 22  # multiply-adds that are worth a second thread, or compiled tiles
 
 
 def matmul_int8_plain(x: NDArray[np.int8], w: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -54,7 +58,7 @@ def matmul_int8(
     Args:
         x: (m, k) int8, any strides, any size including 0.
         w: (n, k) int8.
-        threads: threads of the int8 loop, default one per CPU; BLAS has its own setting.
+        threads: threads of our own kernels, default one per CPU; BLAS has its own setting.
 
     Returns:
         (m, n) int32.
@@ -71,28 +75,44 @@ def matmul_int8(
     out = np.zeros((x.shape[0], w.shape[0]), np.int32)
     if out.size == 0 or x.shape[1] == 0:
         return out
+    threads = threads or os.cpu_count() or 1
     if x.shape[0] < FEW_ROWS:
-        _by_loop(x, w, out, threads or os.cpu_count() or 1)
-    else:
+        _by_loop(x, w, out, threads)
+    elif x.size * w.shape[0] < MIN_WORK or not _by_madd(x, w, out, threads):
         _by_float32(x, w, out)
     return out
 
 
+def _deal(n: int, work: int, threads: int, part: Callable[[slice], None]) -> None:
+    """Run `part` over ranges of the n columns of the output, one per thread if it is worth it."""
+    parts = max(1, min(threads, n, work // MIN_WORK))
+    if parts == 1:
+        part(slice(0, n))
+        return
+    spans = [slice(*pair) for pair in pairwise(n * p // parts for p in range(parts + 1))]
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(part, spans))
+
+
 def _by_loop(x: NDArray, w: NDArray, out: NDArray, threads: int) -> None:
-    """Fill `out` with the jitted loop, the columns of `out` dealt to `threads` threads."""
+    """Fill `out` with the jitted loop."""
     from .kernels import COMPILED, dot_rows
 
-    if not COMPILED:
+    if COMPILED:
+        _deal(len(w), x.size * len(w), threads, lambda s: dot_rows(x, w[s], out[:, s]))
+    else:
         out[...] = matmul_int8_plain(x, w)
-        return
-    parts = min(threads, w.shape[0], 1 + x.size * w.shape[0] // MIN_WORK)
-    if parts == 1:
-        dot_rows(x, w, out)
-        return
-    edges = [w.shape[0] * p // parts for p in range(parts + 1)]
-    spans = [slice(*pair) for pair in pairwise(edges)]
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(lambda s: dot_rows(x, w[s], out[:, s]), spans))
+
+
+def _by_madd(x: NDArray, w: NDArray, out: NDArray, threads: int) -> bool:
+    """Fill `out` with register tiles of multiply-add-pairs; False where the CPU has none."""
+    from . import madd
+
+    if not madd.available():
+        return False
+    words = madd.row_words(x)
+    _deal(len(w), x.size * len(w), threads, lambda s: madd.columns(words, w, out, s))
+    return True
 
 
 def _by_float32(x: NDArray, w: NDArray, out: NDArray) -> None:
