@@ -5,7 +5,21 @@
 'W8A16'
 """
 
-from . import float_linear, w4a4_dynamic, w4a8_dynamic, w4a16, w8a8, w8a8_dynamic, w8a8_mix, w8a16
+from . import (
+    float_linear,
+    w4a4_dynamic,
+    w4a4_mxfp4,
+    w4a4_mxfp4_dualscale,
+    w4a8_dynamic,
+    w4a8_mxfp,
+    w4a16,
+    w8a8,
+    w8a8_dynamic,
+    w8a8_mix,
+    w8a8_mxfp8,
+    w8a16,
+    wfp8afp8_dynamic,
+)
 from .base import Scheme, get, register, schemes
 from .records import InputParams, Linear, Options, QuantizedLinear
 
@@ -20,10 +34,15 @@ __all__ = [
     "register",
     "schemes",
     "w4a4_dynamic",
+    "w4a4_mxfp4",
+    "w4a4_mxfp4_dualscale",
     "w4a8_dynamic",
+    "w4a8_mxfp",
     "w4a16",
     "w8a8",
     "w8a8_dynamic",
     "w8a8_mix",
+    "w8a8_mxfp8",
     "w8a16",
+    "wfp8afp8_dynamic",
 ]

@@ -9,8 +9,9 @@ Which tensors exist in a producer profile, and with which dtype, is read from `s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from slimspec.layout import TensorRule
 from slimspec.numeric import as_float32
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.quantize.affine import Variant, dequantize_rows
-from slimspec.quantize.minmax import IntegerWeight
 
 from .records import InputParams, Linear, Options, QuantizedLinear
 from .store import encode
@@ -49,9 +49,11 @@ class Scheme(ABC):
         activation_range: tuple[NDArray, NDArray] | None = None,
         activation_symmetric: bool = False,
         input_params: InputParams | None = None,
+        method: str = "minmax",
+        dual_block: int = 0,
         threads: int = 1,
     ) -> QuantizedLinear:
-        """Quantize one float linear with the min-max weights of its type.
+        """Quantize one float linear from its weight alone, and the input range for static types.
 
         Args:
             variant: "v0" (profiles L0, A0) or "v1" (A1, MF): they differ in the last bit.
@@ -60,6 +62,8 @@ class Scheme(ABC):
             per_tensor: one weight scale for the whole matrix (mm_tensor).
             activation_range, activation_symmetric: lo, hi of the input, for static types.
             input_params: scale and offset of the input instead of a range.
+            method: how an MX type finds its exponents.
+            dual_block: columns of a large block in the dual-scale MX type.
             threads: never changes a bit.
         Raises: ValueError for an option that the type does not have, NaN or infinity, or a group
             size that does not divide k.
@@ -72,6 +76,8 @@ class Scheme(ABC):
             activation_range,
             activation_symmetric,
             input_params,
+            method,
+            dual_block,
             threads,
         )
         self._refuse(options)
@@ -81,8 +87,11 @@ class Scheme(ABC):
         """Return the record with min-max weights; `options` have been checked."""
         return self.assemble(linear, minmax_weight(linear, self.bits, options), options)
 
-    def assemble(self, linear: Linear, weight: IntegerWeight, options: Options) -> QuantizedLinear:
-        """Return the record for the integers and scales of any weight solver."""
+    def assemble(self, linear: Linear, weight: Any, options: Options) -> QuantizedLinear:
+        """Return the record for a weight from any solver: an `IntegerWeight`, or what the type has.
+
+        Types with more tensors derive them here.
+        """
         return QuantizedLinear(
             self.label,
             weight.q,
@@ -109,7 +118,7 @@ class Scheme(ABC):
             is missing.
         """
         written = {}
-        for suffix, rule in layout.load(self.label).rules(profile).items():
+        for suffix, rule in layout.rules(self.label, profile).items():
             absent = getattr(q, suffix) is None
             if rule.presence == "forbidden" or (absent and rule.presence == "optional"):
                 continue
@@ -124,7 +133,7 @@ class Scheme(ABC):
         Raises: ValueError naming a required tensor that is missing.
         """
         values = {}
-        for suffix, rule in layout.load(self.label).rules(profile).items():
+        for suffix, rule in layout.rules(self.label, profile).items():
             if suffix not in tensors:
                 if rule.presence == "required":
                     raise ValueError(f"{name}: {self.label} needs {suffix} in profile {profile}")
@@ -153,6 +162,9 @@ class Scheme(ABC):
 
 
 _REGISTER: dict[str, Scheme] = {}
+_WRAPPERS: dict[str, Callable[[Scheme, str], Scheme]] = {}
+
+WrapperType = TypeVar("WrapperType", bound=Callable[[Scheme, str], Scheme])
 
 
 def register(scheme: type[Scheme]) -> type[Scheme]:
@@ -168,9 +180,30 @@ def schemes() -> Mapping[str, Scheme]:
     return MappingProxyType(_REGISTER)
 
 
+def register_wrapper(name: str) -> Callable[[WrapperType], WrapperType]:
+    """Add what makes a scheme out of another one, under the name of its derivation."""
+
+    def add(wrapper: WrapperType) -> WrapperType:
+        if name in _WRAPPERS:
+            raise ValueError(f"two wrappers are named {name!r}")
+        _WRAPPERS[name] = wrapper
+        return wrapper
+
+    return add
+
+
 def get(label: str) -> Scheme:
-    """Return the scheme of a label. Raises: ValueError for a label without one."""
-    if label not in _REGISTER:
-        known = ", ".join(sorted(_REGISTER))
-        raise ValueError(f"no scheme for label {label!r}, only for {known}")
-    return _REGISTER[label]
+    """Return the scheme of a label, wrapped if the label is a derived one.
+
+    Raises: ValueError for a label without a scheme, or of a type that cannot be read (NF4).
+    """
+    if label in _REGISTER:
+        return _REGISTER[label]
+    for name, derivation in layout.derivations().items():
+        base = derivation.base(label)
+        if base in _REGISTER and name in _WRAPPERS:
+            return _WRAPPERS[name](_REGISTER[base], label)
+    if label in layout.types() and layout.load(label).rejected:
+        raise ValueError(f"{label} is refused. {layout.load(label).note}")
+    known = ", ".join(sorted(_REGISTER))
+    raise ValueError(f"no scheme for label {label!r}, only for {known}")

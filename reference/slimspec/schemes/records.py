@@ -52,6 +52,8 @@ class Options:
     activation_range: tuple[NDArray, NDArray] | None = None
     activation_symmetric: bool = False
     input_params: InputParams | None = None
+    method: str = "minmax"
+    dual_block: int = 0
     threads: int = 1
 
 
@@ -62,9 +64,13 @@ class QuantizedLinear:
     Fields are named as the suffixes in the files and hold what the numbers mean, not how a profile
     stores them: integers unpacked, deq_scale as float32, scales in the dtype they were computed in.
 
-    weight [n, k] int8 (float for FLOAT); weight_scale, weight_offset [n, 1], [n, k/g] or [1];
-    weight_scale_second, weight_offset_second [n, k/g]; scale_bias [n, 1], [n, 16] or [n, k];
-    input_scale, input_offset [1]; deq_scale float32 [n] or [1]; quant_bias int32 [n]; bias [n].
+    weight [n, k]: int8; float for FLOAT; float8_e4m3fn; or FP4 codes in uint8, one per byte.
+    weight_scale, weight_offset [n, 1], [n, k/g] or [1]; of MX types E8M0 bytes [n, ceil(k/32)].
+    weight_scale_second, weight_offset_second [n, k/g]; weight_dual_scale float32 [n, k/b, 1];
+    scale_bias [n, 1], [n, 16] or [n, k]; input_scale, input_offset [1]; deq_scale float32 [n] or
+    [1]; quant_bias int32 [n]; bias [n].
+    Wrappers: left_trans [L, L], right_trans [R, R], clip_ratio [1]; svd_lowrank_l1 [r, k],
+    svd_lowrank_l2 [n, r].
     """
 
     label: str
@@ -73,12 +79,18 @@ class QuantizedLinear:
     weight_offset: NDArray | None = None
     weight_scale_second: NDArray | None = None
     weight_offset_second: NDArray | None = None
+    weight_dual_scale: NDArray[np.float32] | None = None
     scale_bias: NDArray | None = None
     input_scale: NDArray | None = None
     input_offset: NDArray | None = None
     deq_scale: NDArray[np.float32] | None = None
     quant_bias: NDArray[np.int32] | None = None
     bias: NDArray | None = None
+    left_trans: NDArray | None = None
+    right_trans: NDArray | None = None
+    clip_ratio: NDArray | None = None
+    svd_lowrank_l1: NDArray | None = None
+    svd_lowrank_l2: NDArray | None = None
     name: str = "linear"
 
     def need(self, field: str) -> NDArray:
