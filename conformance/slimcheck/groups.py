@@ -21,7 +21,8 @@ def group_size_of(ck: Context, cls: ModuleClass) -> int | None:
     block = next(filter(None, map(_BLOCK.fullmatch, dims)), None)
     if block:  # MX blocks have the size that the layout states
         return int(block[1])
-    bound = layout.bind(rules, cls.shapes)
+    scaling = {suffix: r for suffix, r in rules.items() if "offset" not in suffix}
+    bound = layout.bind(scaling, cls.shapes)
     return bound.env.get("g") if bound.ok else None
 
 

@@ -24,6 +24,7 @@ SHAPE = "shape"
 LABEL = "label"
 
 FLOATS = frozenset({"F16", "BF16", "F32"})
+_TWINS = ("weight_scale", "weight_offset")  # of one shape wherever both are
 COMPRESSED = frozenset(
     {"W8A8SC", "W16A16SC"}
 )  # DESC-029 and DESC-030 own their presence and labels
@@ -251,6 +252,13 @@ class _Judged:
                 yield self._problem(DTYPE, suffix, f"dtype {spec.dtype}", expected)
 
     def _shapes(self) -> Iterator[Problem]:
-        for wrong in layout.bind(self.rules, self.cls.shapes).problems:
-            found = f"shape {list(wrong.found)}"
-            yield self._problem(SHAPE, wrong.suffix, found, f"shape {wrong.expected}")
+        shapes = self.cls.shapes
+        wrong = {problem.suffix: problem for problem in layout.bind(self.rules, shapes).problems}
+        for problem in wrong.values():
+            found = f"shape {list(problem.found)}"
+            yield self._problem(SHAPE, problem.suffix, found, f"shape {problem.expected}")
+        scale, offset = (shapes.get(suffix) for suffix in _TWINS)
+        twins = all(suffix in self.rules and suffix not in wrong for suffix in _TWINS)
+        if twins and scale is not None and offset is not None and scale != offset:
+            expected = f"shape {list(scale)}, as weight_scale"
+            yield self._problem(SHAPE, _TWINS[1], f"shape {list(offset)}", expected)

@@ -122,7 +122,7 @@ def deepseek_members_match_the_layers(ck: Context) -> Iterator[Finding]:
             for name, label in ck.labels.items()
             if name.endswith(".weight") and part in name and label != "FLOAT"
         }
-        if used and stated not in {_EQUAL.get(label, label) for label in used}:
+        if used and stated not in [_EQUAL.get(label, label) for label in used]:
             found = f"{member} {stated!r}"
             yield Finding("CFG-009", member, found, " or ".join(sorted(used)), file=_CONFIG)
 
