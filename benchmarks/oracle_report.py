@@ -3,7 +3,7 @@
     python -m benchmarks.oracle_report [--markdown] [--unmatched]
 
 One row per recorded run: linears redone, tensors compared, tensors that differ, the share of equal
-weight integers, and how they were made. What was not redone is listed with its reason. The oracle
+weight codes, and how they were made. What was not redone is listed with its reason. The oracle
 is $SLIMSPEC_ORACLE or ../shared/oracle; the same replay is judged by tests/oracle.
 """
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "oracle")
 
 from oracle_replay import CaseReport, find_cases, oracle_root, replay
 
-HEADER = ("run", "linears", "tensors", "differ", "equal integers", "how")
+HEADER = ("run", "linears", "tensors", "differ", "equal codes", "how")
 
 
 def row(report: CaseReport) -> tuple[str, ...]:
@@ -45,10 +45,10 @@ def total(reports: Iterable[CaseReport]) -> str:
         f"{len(exact)} linears reproduced by formula, "
         f"{sum(x.tensors for x in exact)} tensors, {wrong} mismatches"
     )
-    integers = sum(x.integers for x in solved)
-    if integers:
-        equal = sum(x.equal_integers for x in solved)
-        text += f"; {len(solved)} linears by a solver, {equal / integers:.4%} of integers equal"
+    codes = sum(x.codes for x in solved)
+    if codes:
+        equal = sum(x.equal_codes for x in solved)
+        text += f"; {len(solved)} linears by a solver, {equal / codes:.4%} of weight codes equal"
     return text
 
 

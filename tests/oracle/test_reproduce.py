@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from oracle_replay import replay
 
-SOLVER_SHARE = 0.995  # of the integers: a solver's sums may run in another order than ours
+SOLVER_SHARE = 0.995  # of the weight codes: a solver's sums may run in another order than ours
 
 
 def test_every_reproducible_linear_equals_the_stored_bytes(checkpoint: Path) -> None:
@@ -23,12 +23,12 @@ def test_every_reproducible_linear_equals_the_stored_bytes(checkpoint: Path) -> 
     assert not wrong, f"{len(wrong)} of {report.tensors} tensors: {wrong[:5]}"
 
 
-def test_solved_integers_agree_up_to_the_order_of_sums(checkpoint: Path) -> None:
+def test_solved_codes_agree_up_to_the_order_of_sums(checkpoint: Path) -> None:
     solved = [x for x in replay(checkpoint).linears if not x.exact]
     if not solved:
         pytest.skip("no weight solver with a routine in this recipe")
-    share = sum(x.equal_integers for x in solved) / sum(x.integers for x in solved)
-    assert share >= SOLVER_SHARE, f"{share:.4%} of the integers are equal"
+    share = sum(x.equal_codes for x in solved) / sum(x.codes for x in solved)
+    assert share >= SOLVER_SHARE, f"{share:.4%} of the weight codes are equal"
 
 
 def test_a_changed_bit_is_seen(oracle: Path) -> None:

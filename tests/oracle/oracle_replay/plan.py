@@ -28,7 +28,8 @@ Observer = Callable[[list[NDArray]], tuple[NDArray, NDArray]]
 
 Solver = Callable[[Linear, Options, int], IntegerWeight]
 
-V1_MINMAX = {"WeightPerChannelMinmax", "WeightPerGroupMinmax", "minmax"}
+V1_MINMAX = {"WeightPerChannelMinmax", "WeightPerGroupMinmax", "MXWeightPerBlockMinmax", "minmax"}
+V1_MX_METHODS = {"WeightFouroverSixQuantizer": "fouroversix", "fouroversix": "fouroversix"}
 V1_OBSERVED = {"ActPerTensorMinmax", "ActPDMixMinmax", "ActPerTensorHistogram"}
 KEEPS_WEIGHTS = {"linear_quant", "dynamic_cache", "fa3_quant"}  # v1 steps that change no float
 
@@ -119,7 +120,8 @@ def _options_v1(case: Case, name: str) -> Read:
     seen, config = case.linear(name), _qconfig(case, name)
     weight, act = config.get("weight", {}), config.get("act") or {}
     solver = seen.get("weight_quantizer") or weight.get("method")
-    method = "min-max" if solver in V1_MINMAX else str(solver)
+    by_formula = solver in V1_MINMAX or solver in V1_MX_METHODS
+    method = "min-max" if by_formula else str(solver)
     if "FlatQuant" in seen.get("ir", ""):
         raise NotReplayedError("weights transformed by FlatQuant")
     options = Options(
@@ -129,6 +131,7 @@ def _options_v1(case: Case, name: str) -> Read:
         if weight.get("scope") == "per_group"
         else 0,
         activation_symmetric=act.get("symmetric", False),
+        method=V1_MX_METHODS.get(str(solver), "minmax"),
     )
     quantizer = seen.get("act_quantizer", "")
     if quantizer not in V1_OBSERVED:
@@ -157,6 +160,8 @@ def _qconfig(case: Case, name: str) -> Mapping[str, Any]:
 
 
 def _float_linear(case: Case, name: str) -> Linear:
+    if not case.model:
+        raise NotReplayedError("the float model is not here")
     seen = case.linear(name)
     if seen:
         weight, bias = (case.resolve(seen.get(key)) for key in ("float_weight", "float_bias"))

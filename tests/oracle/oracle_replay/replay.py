@@ -30,8 +30,8 @@ class LinearReport:
     source: str
     exact: bool = True
     tensors: int = 0
-    integers: int = 0
-    equal_integers: int = 0
+    codes: int = 0
+    equal_codes: int = 0
     mismatches: list[str] = field(default_factory=list)
 
 
@@ -53,9 +53,9 @@ class CaseReport:
 
     @property
     def equal_share(self) -> float | None:
-        """Return the share of integers that are equal; None where nothing was compared."""
-        total = sum(x.integers for x in self.linears)
-        return sum(x.equal_integers for x in self.linears) / total if total else None
+        """Return the share of weight codes that are equal; None where nothing was compared."""
+        total = sum(x.codes for x in self.linears)
+        return sum(x.equal_codes for x in self.linears) / total if total else None
 
     @property
     def methods(self) -> list[str]:
@@ -95,7 +95,7 @@ def _linears(output: Output) -> dict[str, str]:
 
 def _redo(case: Case, output: Output, profile: str | None, name: str, label: str) -> LinearReport:
     if label not in schemes.schemes():
-        raise NotReplayedError("no min-max scheme")
+        raise NotReplayedError("no scheme")
     scheme = schemes.get(label)
     if profile is None or profile not in layout.load(label).profiles:
         raise NotReplayedError(f"profile {profile}")
@@ -112,10 +112,10 @@ def _redo(case: Case, output: Output, profile: str | None, name: str, label: str
         return report
     given = ("input_scale", "input_offset") if made.source == STORED else ()
     _compare(tensors, stored, report, given)
-    if q.weight.dtype == np.int8:
-        theirs = scheme.from_tensors(stored, profile, name).weight
-        report.integers = theirs.size
-        report.equal_integers = int((q.weight == theirs).sum())
+    if label != "FLOAT":
+        codes = scheme.from_tensors(stored, profile, name).weight
+        report.codes = codes.size
+        report.equal_codes = int((q.weight.view(np.uint8) == codes.view(np.uint8)).sum())
     return report
 
 
