@@ -116,6 +116,13 @@ def test_scale_may_be_scalar_row_or_column():
     assert dequantize(acc[None], column[:, 0], out_dtype=F32).shape == (1, 2, 2)
 
 
+@pytest.mark.parametrize("kind", [F16, BF16])
+def test_sixteen_bit_scales_are_widened_without_loss(kind):
+    scale = F32([0.0123]).astype(kind)
+    wide = dequantize(np.int32([[12345]]), scale.astype(F32))
+    assert np.array_equal(dequantize(np.int32([[12345]]), scale), wide)
+
+
 def test_empty_and_wrong_arguments():
     assert dequantize(np.zeros((0, 3), np.int32), F32([1, 2, 3])).shape == (0, 3)
     with pytest.raises(TypeError, match="int32"):

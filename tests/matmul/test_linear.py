@@ -10,6 +10,9 @@ from slimspec.matmul import (
     linear_w8a8_dynamic,
     linear_w8a8_mix,
     loaded_scale,
+    matmul_int8,
+    parse_quant_param,
+    quantize_static,
 )
 
 F16, F32, BF16 = np.float16, np.float32, ml_dtypes.bfloat16
@@ -27,6 +30,18 @@ def test_worked_static_linear():
     assert y.tolist() == F16([[4.371, 1.151]]).tolist()
     single = linear_w8a8(X, W, SCALE, OFFSET, WORDS, BIAS)[0]
     assert np.abs(single - [4.35, 1.15]).max() < 0.03  # float result; int8 noise
+
+
+def test_worked_accumulators():
+    q = quantize_static(X, SCALE, OFFSET)
+    assert q.tolist() == [[-32, -128, 63, 127]]
+    acc = matmul_int8(q, W)
+    assert acc.tolist() == [[18256, 928]]
+    assert (acc + BIAS).tolist() == [[17701, 7771]]
+    corrections = W.sum(axis=1, dtype=np.float32) * OFFSET
+    assert corrections.tolist() == [960, -8192]
+    assert parse_quant_param(WORDS).scale[0] == F32(0.00024700165)
+    assert WORDS.astype(np.uint32).view(F32)[0] == F32(0.00024702796)
 
 
 def test_worked_scales_follow_from_each_other():

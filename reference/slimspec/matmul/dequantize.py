@@ -25,7 +25,7 @@ from .check import require
 from .deq_word import parse_quant_param, trans_quant_param
 from .profiles import Numerics, to_output
 
-FLOAT_BIAS = (np.float32, np.float16, ml_dtypes.bfloat16)
+FLOATS = (np.float32, np.float16, ml_dtypes.bfloat16)
 
 
 def dequantize(
@@ -39,7 +39,7 @@ def dequantize(
 
     Args:
         acc: (..., n) int32.
-        deq_scale: (n,), (n, 1), (1,) or scalar; float32 is used as it is, int64/uint64 are words
+        deq_scale: (n,), (n, 1), (1,) or scalar; floats are used as they are, int64/uint64 are words
             of which the hardware reads FP19.
         quant_bias: (n,) int32, added to the accumulator; or float, added after the scale.
         out_dtype: float16, bfloat16 or float32.
@@ -58,14 +58,14 @@ def dequantize(
 
 
 def read_scale(scale: NDArray) -> NDArray[np.float32]:
-    """Scale as the multiplier sees it: float32 unchanged, words -> FP19; (n,) or scalar."""
+    """Scale as the multiplier sees it: floats widened, words -> FP19; (n,) or scalar float32."""
     scale = np.asarray(scale)
     if scale.dtype.kind in "iu":
         scale = parse_quant_param(scale).scale
-    require("scale", scale, (np.float32,), "(n,) or (n, 1)", (0, 1, 2))
+    require("scale", scale, FLOATS, "(n,) or (n, 1)", (0, 1, 2))
     if scale.ndim == 2 and scale.shape[1] != 1:
         raise ValueError(f"scale: expected (n,) or (n, 1), found {scale.shape}")
-    return scale.reshape(-1) if scale.ndim else scale
+    return as_float32(scale.reshape(-1) if scale.ndim else scale)
 
 
 def kernel_scale(scale: NDArray, bias: NDArray | None = None) -> NDArray:
@@ -96,7 +96,7 @@ def add_float_bias(y: NDArray[np.float32], bias: NDArray | None) -> NDArray[np.f
     """y + float32(bias) in float32 if the bias is a float; y otherwise."""
     if bias is None or bias.dtype == np.int32:
         return y
-    require("bias", bias, (np.int32, *FLOAT_BIAS), "(n,)", (0, 1))
+    require("bias", bias, (np.int32, *FLOATS), "(n,)", (0, 1))
     return np.add(y, as_float32(bias), dtype=np.float32)
 
 

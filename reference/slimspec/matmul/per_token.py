@@ -36,7 +36,7 @@ def dequantize_per_token(
 
     Args:
         acc: (m, n) int32.
-        weight_scale: (n,), (n, 1) or scalar float32.
+        weight_scale: (n,), (n, 1) or scalar float, widened to float32.
         pertoken_scale: (m,) float32.
         bias: (n,) int32 (added to acc) or float (added last), or None.
         out_dtype: float16, bfloat16 or float32.
