@@ -50,20 +50,12 @@ def run(
 
 
 def _check_family(checkpoint: Checkpoint) -> None:
-    """Stop where there is nothing of this family to judge, and say what is there instead."""
-    if checkpoint.kind == "msmodelslim":
-        return
-    if checkpoint.kind != "unknown":
-        raise RunError(
-            f"{checkpoint.path}: found a {checkpoint.kind} checkpoint, expected one with a "
-            "quant_model_description*.json (it needs no `--quantization ascend`)"
-        )
-    if not checkpoint.shards:
-        hint = f"; weights lie in {', '.join(checkpoint.nested)}" if checkpoint.nested else ""
-        raise RunError(
-            f"{checkpoint.path}: found no *.safetensors and no quant_model_description*.json, "
-            f"expected a quantized checkpoint directory{hint}"
-        )
+    """Stop where there is nothing of this family to judge, and say what is there instead.
+
+    Weights of an unknown family are judged: quantized weights without their description are.
+    """
+    if checkpoint.foreign and not (checkpoint.kind == "unknown" and checkpoint.shards):
+        raise RunError(f"{checkpoint.path}: {checkpoint.foreign}")
 
 
 def _check_names(

@@ -1,6 +1,7 @@
 """The golden files are what their generator makes, and what the manifest says."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from slimspec.data import folder
@@ -31,6 +32,15 @@ def test_manifest_lists_every_file_with_its_hash() -> None:
         path: (len(content), hashlib.sha256(content).hexdigest())
         for path, content in stored.items()
     }
+
+
+def test_json_is_strict() -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for name, content in files(folder("golden")).items():
+        if name.endswith(".json"):
+            json.loads(content, parse_constant=refuse)
 
 
 def test_case_ids_are_unique_and_bases_exist() -> None:

@@ -124,9 +124,9 @@ def awq_model(d: Path) -> Path:
     [
         (not_there, "no such directory"),
         (a_file, "not a directory"),
-        (empty_directory, "no *.safetensors"),
-        (float_model, "found a float checkpoint"),
-        (awq_model, "found a awq checkpoint"),
+        (empty_directory, "no checkpoint of a known family"),
+        (float_model, "a float model"),
+        (awq_model, "of the awq family"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )

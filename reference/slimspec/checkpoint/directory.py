@@ -126,8 +126,9 @@ class Checkpoint:
 
     @cached_property
     def norm_dtypes(self) -> Counter[str]:
-        """How many `*norm.weight` tensors there are of each dtype tag."""
-        rows = (i for i, name in enumerate(self.table.names) if name.endswith("norm.weight"))
+        """How many norm weights (`*norm.weight`, BERT's `*LayerNorm.weight`) there are by dtype."""
+        endings = ("norm.weight", "Norm.weight")
+        rows = (i for i, name in enumerate(self.table.names) if name.endswith(endings))
         return Counter(self.table.dtype(i) for i in rows)
 
     @property

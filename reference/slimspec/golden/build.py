@@ -49,6 +49,19 @@ def recipes() -> Iterator[Recipe]:
         "w8a8-a0-fp32", "static W8A8 of a float32 model: deq_scale is int64", "fp32",
         Plan("W8A8", "A0", ranges=_RANGES, part_file_size=0),
     )  # fmt: skip
+    yield Recipe(
+        "w8a8-l0-fp16", "static W8A8 in the legacy layout", "fp16",
+        Plan("W8A8", "L0", ranges=_RANGES, part_file_size=0),
+    )  # fmt: skip
+    yield Recipe(
+        "w8a8-mf-bf16", "static W8A8 as MindIE-SD stores it: deq_scale is float32", "bf16",
+        Plan("W8A8", "MF", ranges=_RANGES, part_file_size=0),
+    )  # fmt: skip
+    for producer in ("A1", "A0"):
+        yield Recipe(
+            f"w8a8-mix-{producer.lower()}-bf16", "W8A8_MIX: static and dynamic in one", "bf16",
+            Plan("W8A8_MIX", producer, ranges=_RANGES, part_file_size=0),
+        )  # fmt: skip
 
 
 def _recipes(dtype: str, producer: str) -> Iterator[Recipe]:

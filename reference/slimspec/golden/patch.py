@@ -7,7 +7,8 @@ Each operation is a JSON object with `op` and, mostly, `file`:
 * `replace` {old, new}: in the text, exactly one occurrence;
 * `json` {path, value}, `json-remove` {path}: one member, `path` a list of keys;
 * `tensor` {name, dtype, shape, fill | values}: add or replace; `tensor-remove` {name};
-  `tensor-rename` {name, to}; `tensor-values` {name, at, value}: one element by flat position.
+  `tensor-rename` {name, to}; `tensor-values` {name, at, value}: one element by flat position
+  ("NaN" and "Infinity" as text: JSON has no such numbers).
   The file's header is rewritten, and the index kept in step unless `"index": false`.
 """
 
@@ -144,7 +145,8 @@ def _tensor_values(directory: Path, op: Operation) -> None:
     shard = Shard.load(directory / op["file"])
     dtype, shape, data = shard.tensors[op["name"]]
     array = np.frombuffer(bytearray(data), whole_dtype(dtype))
-    array[op["at"]] = op["value"]
+    value = op["value"]
+    array[op["at"]] = float(value) if isinstance(value, str) else value
     shard.put(op["name"], dtype, shape, array.tobytes())
     _save(directory, shard, op)
 
