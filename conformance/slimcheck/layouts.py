@@ -101,7 +101,7 @@ def types_of(requirement: str) -> frozenset[str]:
 def problems(ck: "Context") -> Iterator[Problem]:
     """Compare every class with the layout of its label."""
     for cls in ck.classes:
-        own = label_of(cls)
+        own = label_of(cls, ck.profile)
         rules = rules_of(own, ck.profile) if own else None
         if own is not None and rules is not None and _is_linear_of(cls, rules):
             yield from _Judged(ck, cls, own, rules).problems()
@@ -115,12 +115,12 @@ def _is_linear_of(cls: "ModuleClass", rules: Rules) -> bool:
     )
 
 
-def label_of(cls: "ModuleClass") -> str | None:
+def label_of(cls: "ModuleClass", profile: str) -> str | None:
     """The label of the weight; where there is no weight, the one its companions agree on."""
     if cls.label is not None or "weight" in cls.tensors:
         return cls.label
     labels = {spec.label for suffix, spec in cls.tensors.items() if suffix != "bias"}
-    linear = [label for label in labels if label is not None and is_linear(label)]
+    linear = [label for label in labels if label is not None and rules_of(label, profile)]
     return linear[0] if len(linear) == 1 else None
 
 
@@ -213,6 +213,8 @@ class _Judged:
         return " or ".join(self.own if name == layout.SELF else name for name in rule.labels)
 
     def _missing(self) -> Iterator[Problem]:
+        if self.type == "FLOAT":
+            return
         released: set[str] = set()
         for suffix in self.cls.tensors:
             released |= _releases(self.ck.profile).get(suffix, frozenset())

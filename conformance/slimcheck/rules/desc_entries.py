@@ -89,14 +89,16 @@ def every_companion_is_there(ck: Context) -> Iterator[Finding]:
 
 @rule("DESC-025")
 def norms_are_described(ck: Context) -> Iterator[Finding]:
-    if readable(ck) is None:
+    description = readable(ck)
+    if description is None:
         return
+    described = description.labels.keys() | description.other.keys()
     for cls in ck.classes:
         norms = [m for m in cls.members if m.rpartition(".")[2].endswith("norm")]
         for suffix in ("weight", "bias"):
             names = tuple(join(norm, suffix) for norm in norms)
             if suffix in cls.tensors:
-                names = tuple(name for name in names if name not in ck.labels)
+                names = tuple(name for name in names if name not in described)
                 found, expected = f"{suffix} stored, not described", "an entry"
             else:
                 names = tuple(name for name in names if name in ck.labels)
