@@ -112,6 +112,9 @@ def rules(label: str, profile: str) -> Mapping[str, TensorRule]:
     if found is None:
         raise LayoutError(f"no layout for label {label!r}")
     layout, derivation = found
+    if derivation and profile not in layout.profiles:  # the wrapper of one may be a type of another
+        base = derivation.base(label)
+        layout = load(base) if base in types() else layout
     extra = derivation.tensors.get(profile, {}) if derivation else {}
     return MappingProxyType({**layout.rules(profile), **extra})
 

@@ -35,6 +35,7 @@ def dequantize_directory(
     checkpoint = _open_quantized(source)
     tag = dtype or checkpoint.model_dtype or "F32"
     labels = checkpoint.description.labels if checkpoint.description else {}
+    parts = layout.attachments(checkpoint.profile.name or "A1")  # what wrappers add to a linear
     done = 0
     with CheckpointWriter(
         out, profile="FLOAT", part_file_size=int(part_file_size * GIB) or None, overwrite=overwrite
@@ -43,12 +44,13 @@ def dequantize_directory(
         for tensor in checkpoint.table:
             label = labels.get(tensor.name, "FLOAT")
             base = layout.base_label(label)
-            if label == "FLOAT" and tensor.dtype in FLOAT_DTYPES.values():
+            suffix = tensor.name.rpartition(".")[2]
+            if base is not None and base != "FLOAT" and suffix == "weight":
+                _write_weight(checkpoint, tensor.name, label, tag, writer)
+                done += 1
+            elif base == "FLOAT" and suffix not in parts and tensor.dtype in FLOAT_DTYPES.values():
                 array = checkpoint.tensor(tensor.name)
                 writer.write(tensor.name, to_dtype(array, whole_dtype(tag)), None)
-            elif base is not None and tensor.name.endswith(".weight"):
-                _write_weight(checkpoint, tensor.name, base, tag, writer)
-                done += 1
             progress(tensor.end - tensor.begin)
     return done
 
@@ -76,7 +78,7 @@ def _write_weight(
     module = name.removesuffix(".weight")
     profile = checkpoint.profile.name or "A1"
     try:
-        suffixes = layout.load(label).rules(profile)
+        suffixes = layout.rules(label, profile)
         scheme = schemes.get(label)
         tensors = {
             suffix: checkpoint.tensor(f"{module}.{suffix}")

@@ -6,7 +6,9 @@
 """
 
 from . import (
+    flatquant,
     float_linear,
+    svd,
     w4a4_dynamic,
     w4a4_mxfp4,
     w4a4_mxfp4_dualscale,
@@ -29,10 +31,12 @@ __all__ = [
     "Options",
     "QuantizedLinear",
     "Scheme",
+    "flatquant",
     "float_linear",
     "get",
     "register",
     "schemes",
+    "svd",
     "w4a4_dynamic",
     "w4a4_mxfp4",
     "w4a4_mxfp4_dualscale",
