@@ -111,3 +111,46 @@ VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {
     "v1_WeightGptq": v1_gptq,
     "v1_WeightPerChannelSsz": v1_ssz,
 }
+
+
+def _equal(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return found == expected
+
+
+def _one_code(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """min or max of the compensated weight moves by at most one code: scale by scale / top."""
+    top = 2 ** (case["params"]["bit"] - 1) - 1
+    wide = expected.astype(np.float64)
+    return np.abs(found.astype(np.float64) - wide) <= np.abs(wide) / top
+
+
+def _one_step(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """A zero point round_half_even(-min / scale) with min one code off moves by at most 1."""
+    return np.abs(found.astype(np.float64) - expected.astype(np.float64)) <= 1
+
+
+def _one_digit(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """float16 of two float32 sums that differ in their order: at most one last digit apart."""
+    both_nan = np.isnan(found) & np.isnan(expected)
+    with np.errstate(invalid="ignore"):
+        return both_nan | (np.abs(found - expected) <= np.spacing(np.abs(expected)))
+
+
+# The Hessian is a float32 matrix product and its inverse factor comes from LAPACK: both depend on
+# the library's order of sums. An entry of the factor that lies within that error of a rounding
+# boundary of the weight's dtype rounds the other way, which turns single codes (a flip of U[7, 7]
+# reproduces one recorded float16 case exactly). Integers agree on at least 99.5 %.
+# HQQ stops when the mean error grows and takes scales from sums: a tie may fall differently.
+BOUNDS = {
+    "legacy_init_weight_quant_hessian": {
+        "o0": (_equal, 0.995),
+        "o1": (_equal, 0.995),
+        "o2": (_one_code, 1.0),
+        "o3": (_one_step, 1.0),
+    },
+    "v1_WeightGptq": {"q": (_equal, 0.995)},
+    "legacy_optimize_weights_proximal_hqq": {
+        "o0": (_one_digit, 0.995),
+        "o1": (_one_digit, 0.995),
+    },
+}
