@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from slimspec.numeric import to_dtype
 from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
 from slimspec.quantize.activation import activation_qparams
-from slimspec.quantize.affine import codes, dequantize, qparams, quantize
+from slimspec.quantize.affine import codes, common_dtype, dequantize, qparams, quantize
+from slimspec.quantize.hqq import optimize_hqq
 from slimspec.quantize.minmax import IntegerWeight, quantize_minmax
 from slimspec.schemes import InputParams, Linear, Options, get
 from slimspec.schemes.w4a8_dynamic import scale_bias
@@ -76,15 +78,23 @@ def legacy_fake_quantize_save_group(case: Case, tensors: Tensors) -> Outputs:
 
 
 def legacy_init_weight(case: Case, tensors: Tensors) -> Outputs:
+    """With hqq the scale is float16: it meets other dtypes in float32."""
     p, w = case["params"], _input(case, tensors, "weight")
-    granularity = "tensor" if p["mm_tensor"] else "channel"
-    options = {"bits": p["bit"], "symmetric": p["is_sym"]}
-    made = quantize_minmax(w, variant="v0", granularity=granularity, **options)
+    made = quantize_minmax(
+        w,
+        bits=p["bit"],
+        symmetric=p["is_sym"],
+        variant="v0",
+        granularity="tensor" if p["mm_tensor"] else "channel",
+    )
     scale, offset = made.scale, made.offset
     if p["hqq"]:
-        raise NotImplementedError
-    found = _v0_codes(w, scale, offset, bits=p["bit"])
-    return {"o0": found["q"], "o1": found["dq"], "o2": scale, "o3": offset}
+        scale, offset = optimize_hqq(w, scale, offset, bits=p["bit"], per_tensor=p["mm_tensor"])
+    dtype = common_dtype(w, scale)
+    q = codes(w, scale, offset, bits=p["bit"])
+    back = dequantize(q, scale.astype(dtype), offset.astype(dtype))
+    scale = scale.reshape(case["out"]["o2"]["shape"])  # an improved scale per tensor is 0-d there
+    return {"o0": q.astype(dtype), "o1": to_dtype(back, w.dtype), "o2": scale, "o3": offset}
 
 
 def v1_qparams(case: Case, tensors: Tensors) -> Outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from slimspec.observe.activation import activation_range
 from slimspec.observe.histogram_v1 import HistogramObserverV1
 from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
+from slimspec.quantize.gptq import quantize_gptq
+from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
 from slimspec.quantize.ssz import quantize_ssz
 from slimspec.schemes import InputParams, Linear, Options, QuantizedLinear, Scheme
@@ -24,9 +26,10 @@ from .case import Case
 
 STORED = "stored parameters"
 
-Observer = Callable[[list[NDArray]], tuple[NDArray, NDArray]]
 
-Solver = Callable[[Linear, Options, int], IntegerWeight]
+Batches = list[NDArray]
+Observer = Callable[[Batches], tuple[NDArray, NDArray]]
+Solver = Callable[[Linear, Options, int, Batches], IntegerWeight]
 
 V1_MINMAX = {"WeightPerChannelMinmax", "WeightPerGroupMinmax", "MXWeightPerBlockMinmax", "minmax"}
 V1_MX_METHODS = {"WeightFouroverSixQuantizer": "fouroversix", "fouroversix": "fouroversix"}
@@ -50,12 +53,13 @@ class Plan:
     source: str = "weights alone"
     method: str = "min-max"
     solver: Solver | None = None
+    batches: Batches = field(default_factory=list)
 
     def quantize(self, scheme: Scheme) -> QuantizedLinear:
         """Return the linear as the producer quantized it."""
         if self.solver is None:
             return scheme.quantize(self.linear, **vars(self.options))
-        weight = self.solver(self.linear, self.options, scheme.bits)
+        weight = self.solver(self.linear, self.options, scheme.bits, self.batches)
         return scheme.assemble(self.linear, weight, self.options)
 
 
@@ -67,20 +71,51 @@ def plan(case: Case, name: str, scheme: Scheme, stored: Mapping[str, NDArray]) -
         return Plan(_float_linear(case, name), Options(case.variant), method="copied")
     read = _options_v0 if case.variant == "v0" else _options_v1
     options, observer, method = read(case, name)
-    solver = None if method == "min-max" else SOLVERS.get(method)
+    solver = None if method == "min-max" else _solver(method)
     if solver is None and method != "min-max":
         raise NotReplayedError(f"weight solver {method} (steps: {', '.join(case.processes)})")
-    made = Plan(_float_linear(case, name), options, method=method, solver=solver)
+    made = Plan(
+        _float_linear(case, name),
+        options,
+        method=method,
+        solver=solver,
+        batches=_batches(case, name),
+    )
     if "input_params" not in scheme.takes:
         return replace(made, options=replace(options, activation_symmetric=False))
     return _with_input(case, name, stored, made, observer)
 
 
-def _ssz(linear: Linear, options: Options, bits: int) -> IntegerWeight:
+def _ssz(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
     return quantize_ssz(linear.weight, bits=bits, name=linear.name)
 
 
-SOLVERS: dict[str, Solver] = {"WeightPerChannelSsz": _ssz, "ssz": _ssz}
+def _hqq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
+    return quantize_hqq(linear.weight, bits=bits, symmetric=options.symmetric)
+
+
+def _gptq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
+    if not batches:
+        raise NotReplayedError("GPTQ, and the inputs were not kept")
+    return quantize_gptq(
+        linear.weight,
+        batches,
+        bits=bits,
+        symmetric=options.symmetric,
+        variant=options.variant,
+        granularity="group" if options.group_size else "channel",
+        group_size=options.group_size,
+        name=linear.name,
+    )
+
+
+SOLVERS: dict[str, Solver] = {"ssz": _ssz, "hqq": _hqq, "gptq": _gptq}
+
+
+def _solver(method: str) -> Solver | None:
+    """Return the routine for a method or the name of a producer's class."""
+    return next((made for key, made in SOLVERS.items() if key in method.lower()), None)
+
 
 Read = tuple[Options, Observer | None, str]
 
@@ -197,10 +232,8 @@ def _with_input(
 ) -> Plan:
     """Add the input range or parameters: observed, else as captured, else as stored."""
     seen, dtype = case.linear(name), made.linear.weight.dtype
-    references = seen.get("inputs") or []
-    batches = [b for b in map(case.resolve, references) if b is not None]
-    if observer and batches and len(batches) == len(references):
-        ready = replace(made.options, activation_range=observer(batches))
+    if observer and made.batches:
+        ready = replace(made.options, activation_range=observer(made.batches))
         return replace(made, options=ready, source="observed inputs")
     scale, offset = (_captured_param(case, seen, what) for what in ("scale", "offset"))
     source = "captured parameters"
@@ -212,6 +245,13 @@ def _with_input(
     params = InputParams(scale.reshape(1), offset.reshape(1))
     options = replace(made.options, input_params=params, activation_symmetric=False)
     return replace(made, options=options, source=source)
+
+
+def _batches(case: Case, name: str) -> Batches:
+    """Return the inputs of a linear, one array per calibration call; [] unless all were kept."""
+    references = case.linear(name).get("inputs") or []
+    found = [b for b in map(case.resolve, references) if b is not None]
+    return found if len(found) == len(references) else []
 
 
 def _captured_param(case: Case, seen: Mapping[str, Any], what: str) -> NDArray | None:
