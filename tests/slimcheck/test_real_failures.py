@@ -80,7 +80,7 @@ FAILURES = [
     Failure(
         "index-of-the-float-model", "MindIE weight_utils.py:76-90", "w8a8-a1-fp16",
         [{"op": "write", "file": "model.safetensors.index.json",
-          "text": '{"metadata": {}, "weight_map": {"a.weight": "model-00001-of-00014.safetensors"}}'}],
+          "text": '{"metadata": {}, "weight_map": {"a": "model-00001-of-00014.safetensors"}}'}],
         "DIR-010", ["model-00001-of-00014.safetensors"], ("mindie",),
     ),
     Failure(
