@@ -45,7 +45,7 @@ def dequantize_directory(
             label = labels.get(tensor.name, "FLOAT")
             base = layout.base_label(label)
             suffix = tensor.name.rpartition(".")[2]
-            if base is not None and base != "FLOAT" and suffix == "weight":
+            if base is not None and label != "FLOAT" and suffix == "weight":
                 _write_weight(checkpoint, tensor.name, label, tag, writer)
                 done += 1
             elif base == "FLOAT" and suffix not in parts and tensor.dtype in FLOAT_DTYPES.values():

@@ -6,6 +6,8 @@
 """
 
 from . import (
+    c8,
+    faquant,
     flatquant,
     float_linear,
     svd,
@@ -22,15 +24,21 @@ from . import (
     w8a16,
     wfp8afp8_dynamic,
 )
+from .attention_base import AttentionScheme, QuantizedAttention, attention_schemes
 from .base import Scheme, get, register, schemes
 from .records import InputParams, Linear, Options, QuantizedLinear
 
 __all__ = [
+    "AttentionScheme",
     "InputParams",
     "Linear",
     "Options",
+    "QuantizedAttention",
     "QuantizedLinear",
     "Scheme",
+    "attention_schemes",
+    "c8",
+    "faquant",
     "flatquant",
     "float_linear",
     "get",

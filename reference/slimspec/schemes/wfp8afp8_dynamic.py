@@ -46,9 +46,9 @@ class WFp8AFp8Dynamic(Scheme):
 
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""
-        amax = np.abs(as_float32(x)).max(axis=1, keepdims=True)
-        token = fp8_scale(to_dtype(amax, x.dtype))  # (m, 1)
-        x8 = to_e4m3(fp8_values(x, token)).astype(np.float64)
+        wide = as_float32(x)
+        token = fp8_scale(np.abs(wide).max(axis=1, keepdims=True))  # (m, 1) float32
+        x8 = to_e4m3(fp8_values(wide, token)).astype(np.float64)
         acc = (x8 @ q.weight.astype(np.float64).T).astype(np.float32)
         y = mul(mul(acc, q.need("weight_scale").reshape(-1), np.float32), token, np.float32)
         return to_dtype(y if q.bias is None else y + as_float32(q.bias), x.dtype)
