@@ -1,18 +1,19 @@
 """`slimspec inspect DIR`: a table of what is in it, one row per kind of tensor."""
 
 import argparse
-import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from slimspec.checkpoint import Checkpoint, open_checkpoint
 from slimspec.patterns import collapse
 
-_DIGITS = re.compile(r"\d+")
+_WIDTH = 150  # of the table where the output is no terminal
 _SCALES = ("scale", "scale_second")  # how the names of scale tensors end
 
 
@@ -27,14 +28,14 @@ def run(args: argparse.Namespace) -> None:
         CheckpointError: the directory cannot be read.
     """
     checkpoint = open_checkpoint(args.directory)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     for holder in [part.checkpoint for part in checkpoint.parts] or [checkpoint]:
         _print(holder, console)
 
 
 @dataclass
 class Row:
-    """Tensors with one label, dtype, shape and name up to its numbers."""
+    """Tensors with one label, dtype, shape, last part and depth of the name."""
 
     label: str
     dtype: str
@@ -44,21 +45,22 @@ class Row:
 
 
 def rows(checkpoint: Checkpoint) -> list[Row]:
-    """Group the tensors of a directory, in order of first appearance."""
+    """Group the tensors of a directory, quantized ones first."""
     table = checkpoint.table
     labels = checkpoint.description.labels if checkpoint.description else {}
     found: dict[tuple[object, ...], Row] = {}
     for i, name in enumerate(table.names):
         label, dtype, shape = labels.get(name, "-"), table.dtype(i), table.shape(i)
-        key = (label, dtype, shape, _DIGITS.sub("#", name))
+        key = (label, dtype, shape, name.rpartition(".")[2], name.count("."))
         row = found.setdefault(key, Row(label, dtype, shape))
         row.names.append(name)
         row.nbytes += int(table.end[i] - table.begin[i])
-    return list(found.values())
+    return sorted(found.values(), key=lambda row: (row.label == "FLOAT", row.label))
 
 
 def _print(checkpoint: Checkpoint, console: Console) -> None:
-    table = Table(title=_title(checkpoint), title_justify="left")
+    console.print(_title(checkpoint), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD)
     for column in ("tensors", "label", "dtype", "shape"):
         table.add_column(column, overflow="fold")
     for column in ("count", "bytes", "range"):
