@@ -14,7 +14,7 @@ from slimspec.patterns import collapse
         (["a.b"], "a.b"),
         (["l.0.w", "l.1.w", "l.2.w"], "l.{0-2}.w"),
         (["l.0.w", "l.2.w", "l.3.w"], "l.{0,2-3}.w"),
-        (["l.0.q_proj.w", "l.0.k_proj.w"], "l.0.{k_proj,q_proj}.w"),
+        (["l.0.q_proj.w", "l.0.k_proj.w"], "l.0.{k,q}_proj.w"),
         (["f-00001-of-00003.st", "f-00002-of-00003.st"], "f-{00001-00002}-of-00003.st"),
         (["a.b", "a.b.c"], "a.{b,b.c}"),
         ([f"x{chr(97 + i)}.w" for i in range(9)], "*.w"),

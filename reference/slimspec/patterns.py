@@ -11,7 +11,8 @@ def collapse(names: Sequence[str]) -> str:
     """Return one pattern that covers `names`.
 
     Names are cut at their dots; a position where they differ becomes `{a,b}` for words and
-    `{0-3,7}` for numbers (also for numbers inside a word). The pattern may cover more than the
+    `{0-3,7}` for numbers (also for numbers inside a word); a shared ending stays outside,
+    as in `{k,q,v}_proj`. The pattern may cover more than the
     names given, so it is always shown with their count.
     """
     if not names:
@@ -36,7 +37,18 @@ def _collapse_column(words: Sequence[str]) -> str:
         return said[0]
     if len(said) > _WORDS_SHOWN:
         return "*"
-    return "{" + ",".join(sorted(said)) + "}"
+    tail = _common_tail(said)
+    return "{" + ",".join(sorted(word.removesuffix(tail) for word in said)) + "}" + tail
+
+
+def _common_tail(words: Sequence[str]) -> str:
+    """The longest ending from an underscore on that all words share and none consists of."""
+    first = words[0]
+    cuts = [i for i, letter in enumerate(first) if letter == "_" and i > 0]
+    for cut in cuts:
+        if all(word.endswith(first[cut:]) and word != first[cut:] for word in words):
+            return first[cut:]
+    return ""
 
 
 def _fill(skeleton: str, numbers: list[list[str]]) -> str:
