@@ -94,9 +94,11 @@ class FAQuant(AttentionScheme):
                 (q_scale, k_scale, v_scale),
                 out_dtype=q.dtype,
             )
-        q_scale, k_scale, v_scale = (a.values.get(f"{role}.scale") for role in self.roles)
+        scale = a.values.get
         return attention_float(
-            e4m3_heads(q, q_scale), e4m3_heads(k, k_scale), e4m3_heads(v, v_scale)
+            e4m3_heads(q, scale("fa_q.scale")),
+            e4m3_heads(k, scale("fa_k.scale")),
+            e4m3_heads(v, scale("fa_v.scale")),
         )
 
 
