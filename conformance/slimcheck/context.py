@@ -110,9 +110,10 @@ class Context:
 
     @cached_property
     def types(self) -> frozenset[str]:
-        """Layout types that occur: by label, by metadata that declares one, by name (norms)."""
-        bases = {layout.base_label(label) for label in set(self.labels.values())}
-        found = {base for base in bases if base is not None} | {"norm"}
+        """Layout types and wrappers that occur: by label, by metadata, by name (norms)."""
+        found = {"norm"}.union(
+            *(types_of_label(label, self.profile) for label in set(self.labels.values()))
+        )
         if self.metadata("kv_cache_type") or self.metadata("kv_quant_type"):
             found.add("C8")
         if self.metadata("fa_quant_type") or any(is_layer_type(name) for name in self.labels):
@@ -160,9 +161,9 @@ class Context:
         return list(problems(self))
 
     def of(self, *types: str) -> Iterator[ModuleClass]:
-        """Classes whose weight's base label is one of `types`."""
+        """Classes whose weight is of one of `types` (layout types or wrappers)."""
         for cls in self.classes:
-            if cls.label is not None and layout.base_label(cls.label) in types:
+            if not types_of_label(cls.label, self.profile).isdisjoint(types):
                 yield cls
 
     def file_of(self, tensor: str) -> str:
@@ -175,6 +176,16 @@ class Context:
         """The file that holds all of `tensors`; "" if there is no such one."""
         files = {self.file_of(tensor) for tensor in tensors}
         return files.pop() if len(files) == 1 else ""
+
+
+@cache
+def types_of_label(label: str | None, profile: str) -> frozenset[str]:
+    """The layout type of a label and the wrapper on it, if any; empty for an unknown label."""
+    found = layout.resolve(label, profile) if label is not None else None
+    if found is None:
+        return frozenset()
+    described, wrapper = found
+    return frozenset({described.type, wrapper.name} if wrapper else {described.type})
 
 
 def is_layer_type(name: str) -> bool:

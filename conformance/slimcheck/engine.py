@@ -130,7 +130,7 @@ def _run_values(
         if tensor and not any(fnmatchcase(module.tensor(s), tensor) for s in module.cls.tensors):
             continue
         for rule, types in rules:
-            if not types or module.base_label in types:
+            if not types or not module.types.isdisjoint(types):
                 applicable.add(rule.requirement)
                 try:
                     findings += rule.check(context, module)

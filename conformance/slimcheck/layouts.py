@@ -171,7 +171,7 @@ class _Judged:
 
     def __init__(self, ck: "Context", cls: "ModuleClass", own: str, rules: Rules) -> None:
         self.ck, self.cls, self.own, self.rules = ck, cls, own, rules
-        self.type = layout.base_label(own) or own
+        self.type = layout.base_label(own, ck.profile) or own
 
     def problems(self) -> Iterator[Problem]:
         labels = list(self._labels())

@@ -5,15 +5,20 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 """
 
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context, ModuleClass, join
+from slimcheck.context import Context, ModuleClass, join, types_of_label
+from slimcheck.layouts import rules_of
 from slimspec import layout
+from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
+from slimspec.pack import unpack_int4
+from slimspec.schemes.int4 import AXES, packing_of
 
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
@@ -41,7 +46,17 @@ class Module:
 
     @property
     def base_label(self) -> str | None:
-        return layout.base_label(self.cls.label) if self.cls.label else None
+        return layout.base_label(self.cls.label, self._context.profile) if self.cls.label else None
+
+    @cached_property
+    def types(self) -> frozenset[str]:
+        """Its layout type, the wrapper on it, and the types of what stands beside it (C8, …)."""
+        guests = {
+            guest.type
+            for guest in _guests(self._context.profile)
+            if guest.suffix in self and f".{self.name}".endswith(guest.host)
+        }
+        return types_of_label(self.cls.label, self._context.profile) | guests
 
     def tensor(self, suffix: str) -> str:
         """Full name of one of its tensors."""
@@ -72,11 +87,24 @@ class Module:
 
     @cached_property
     def codes(self) -> NDArray[np.int8] | None:
-        """int8 [n, k]: the stored weight; None if it is no int8 matrix."""
+        """int8 [n, k]: the integers of the weight; None if it is no int8 matrix.
+
+        Where the layout puts two int4 codes in a byte they are taken apart, as weight_scale tells.
+        """
         spec = self.cls.tensors.get("weight")
         if spec is None or spec.dtype != "I8" or len(spec.shape) != 2:
             return None
-        return self.array("weight")
+        stored, rule = self.array("weight"), self._weight_rule
+        if rule is None or AXES.keys().isdisjoint(rule.packing):
+            return stored
+        if not self.cls.shapes.get("weight_scale"):
+            return None
+        return unpack_int4(stored, AXES[packing_of(rule, self.array("weight_scale"))])
+
+    @property
+    def _weight_rule(self) -> TensorRule | None:
+        rules = rules_of(self.cls.label, self._context.profile) if self.cls.label else None
+        return rules.get("weight") if rules else None
 
     @cached_property
     def row_sum(self) -> NDArray[np.int64] | None:
@@ -108,6 +136,29 @@ class Module:
             return None
         stored = self.array("deq_scale")
         return decode_deq_scale(stored) if spec.dtype == "I64" else stored
+
+
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """A tensor of a type that is no linear."""
+
+    type: str
+    host: str  # how the name of its module ends: ".fa_q", ".k_proj", "norm" or ""
+    suffix: str
+
+
+@cache
+def _guests(profile: str) -> tuple[_Guest, ...]:
+    found = []
+    for name in layout.types():
+        described = layout.load(name)
+        if described.kind == "linear" or profile not in described.profiles:
+            continue
+        for full in described.rules(profile):
+            host, _, suffix = full.rpartition(".")
+            end = "norm" if described.host == "norm" else ""
+            found.append(_Guest(name, f"{end}.{host}" if host else end, suffix))
+    return tuple(found)
 
 
 def _wide(x: NDArray[np.int8]) -> NDArray[np.int64]:
