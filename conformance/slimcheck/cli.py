@@ -41,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--producer", metavar="PROFILE", help="judge as this producer profile (default: detected)")
     add("--consumer", metavar="NAME", action="append", default=[],
         help="also hold the directory to what this engine needs (repeatable)")  # fmt: skip
+    add("--tp", metavar="N", type=int, help="number of tensor-parallel ranks that will serve it")
     add("--select", metavar="GLOB", action="append", default=[],
         help="only requirements whose id matches (repeatable)")  # fmt: skip
     add("--ignore", metavar="GLOB", action="append", default=[],
@@ -82,6 +83,7 @@ def _check(argv: Sequence[str]) -> int:
             ignore=args.ignore,
             tensor=args.tensor,
             strict=args.strict,
+            tp=args.tp,
         )
         print_report(report, Console(highlight=False), quiet=args.quiet)
         write_reports(report, args.report)

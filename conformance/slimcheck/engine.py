@@ -37,6 +37,7 @@ class Options:
     ignore: tuple[str, ...] = ()
     tensor: str | None = None
     strict: bool = False
+    tp: int | None = None  # number of tensor-parallel ranks that will serve
 
     def chooses(self, requirement: str) -> bool:
         if self.select and not any(fnmatchcase(requirement, glob) for glob in self.select):
@@ -81,9 +82,13 @@ def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
 def _contexts(checkpoint: Checkpoint, options: Options) -> Iterator[Context]:
     profile = options.producer or checkpoint.profile.name or ""
     if not checkpoint.parts:
-        yield Context(checkpoint, checkpoint, "whole", profile, consumers=options.consumers)
+        yield Context(
+            checkpoint, checkpoint, "whole", profile, consumers=options.consumers, tp=options.tp
+        )
         return
-    yield Context(checkpoint, checkpoint, "root", profile, consumers=options.consumers)
+    yield Context(
+        checkpoint, checkpoint, "root", profile, consumers=options.consumers, tp=options.tp
+    )
     for part in checkpoint.parts:
         yield Context(
             part.checkpoint,
@@ -92,6 +97,7 @@ def _contexts(checkpoint: Checkpoint, options: Options) -> Iterator[Context]:
             profile,
             prefix=part.name + "/",
             consumers=options.consumers,
+            tp=options.tp,
         )
 
 

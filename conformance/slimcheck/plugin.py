@@ -24,6 +24,7 @@ _VALUES = {
     "checkpoint": "directory to judge (default: the embedded golden checkpoints)",
     "level": "layout or values (default: values)",
     "producer": "judge as this producer profile (default: detected)",
+    "tp": "number of tensor-parallel ranks that will serve it",
     "tensor": "only findings about tensors whose name matches GLOB",
 }
 
@@ -69,6 +70,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             ignore=option(_dest("ignore")),
             tensor=_option(session.config, "tensor"),
             strict=option(_dest("strict")),
+            tp=_tp(session.config),
         )
     except RunError as error:
         raise pytest.UsageError(str(error)) from None
@@ -128,6 +130,13 @@ def pytest_terminal_summary(
 
 def _dest(name: str) -> str:
     return f"slimcheck_{name}"
+
+
+def _tp(config: pytest.Config) -> int | None:
+    value = _option(config, "tp")
+    if value is not None and not value.isdecimal():
+        raise pytest.UsageError(f"--tp {value}: expected a number of ranks")
+    return None if value is None else int(value)
 
 
 def _option(config: pytest.Config, name: str) -> str | None:

@@ -30,16 +30,19 @@ def run(
     ignore: Sequence[str] = (),
     tensor: str | None = None,
     strict: bool = False,
+    tp: int | None = None,
 ) -> Report:
     """Judge a directory.
 
     Raises:
-        RunError: unknown level, profile, consumer or id glob; a directory that cannot be read or
-            is no checkpoint of this family.
+        RunError: unknown level, profile, consumer or id glob; a tp below 1; a directory that cannot
+            be read or is no checkpoint of this family.
     """
+    if tp is not None and tp < 1:
+        raise RunError(f"--tp {tp}: expected a number of ranks, 1 or more")
     _check_names(level, producer, consumers, (*select, *ignore))
     options = Options(
-        level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict
+        level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp
     )
     try:
         checkpoint = open_checkpoint(directory)
