@@ -167,7 +167,10 @@ CASES = {
     "no deq_scale": (MIX, lambda d: d.drop(f"{Q0}.deq_scale"), {"DESC-023"}),
     "two numbers in a layer key": (
         A1,
-        says(**{"model.layers.0.blocks.1.indexer.quant_type": "INT8_DYNAMIC"}),
+        says(
+            indexer_quant_type="INT8_DYNAMIC",
+            **{"model.layers.0.blocks.1.indexer.quant_type": "INT8_DYNAMIC"},
+        ),
         {"DESC-024"},
     ),
     "norm bias described, not stored": (

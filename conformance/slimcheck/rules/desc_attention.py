@@ -84,22 +84,25 @@ def reduce_type_goes_with_reduce_scales(ck: Context) -> Iterator[Finding]:
         yield entries(ck, "DESC-019", "type", found, "per_channel", names)
 
 
-_LAYER_KEYS = ("fa_k.scale", "indexer.quant_type", "k_proj.kv_cache_scale")
+_NUMBERED = ("fa_k.scale", "indexer.quant_type", "k_proj.kv_cache_scale")
 
 
 @rule("DESC-024")
 def layer_keys_have_one_number(ck: Context) -> Iterator[Finding]:
     """vllm-ascend joins all numbers of such a key into the number of its layer."""
+    if not any(map(ck.metadata, ("kv_cache_type", "fa_quant_type", "indexer_quant_type"))):
+        return
     wrong = tuple(
         name
         for name in ck.labels
-        if any(key in name for key in _LAYER_KEYS) and len(re.findall(r"\.(\d+)(?=\.)", name)) != 1
+        if any(key in name for key in _NUMBERED) and len(_NUMBER.findall(name)) != 1
     )
     if wrong:
-        found = f"{wrong[0]}: not one number"
+        found = f"{shown(wrong[0])}: not one number"
         yield entries(ck, "DESC-024", "number", found, "one layer number", wrong)
 
 
+_NUMBER = re.compile(r"\.\d+(?=\.)")
 _LAYER_TYPE = re.compile(r"(?:(Q?K?V?P?)_)?(FP8|INT8|MXFP4|MXFP8)(_DYNAMIC)?(?:_|$)")
 
 

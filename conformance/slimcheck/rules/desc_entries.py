@@ -122,7 +122,7 @@ _EXPERT = re.compile(r"(.*\.experts)\.(\d{1,9})\.")
 def every_expert_is_described(ck: Context) -> Iterator[Finding]:
     experts: dict[str, set[int]] = {}
     for name in ck.labels:
-        hit = _EXPERT.match(name) if ".experts." in name else None
+        hit = _EXPERT.match(name) if name.endswith(".weight") else None
         if hit:
             experts.setdefault(hit[1], set()).add(int(hit[2]))
     stated = _stated_experts(ck)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context, ModuleClass, Spec
+from slimcheck.context import Context, ModuleClass, Spec, join
+from slimcheck.described import entries
 from slimcheck.elements import Mask, wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.layouts import (
@@ -186,12 +187,11 @@ def embedding_is_float(ck: Context) -> Iterator[Finding]:
 
 
 def _quantized(ck: Context, requirement: str, modules: tuple[str, ...]) -> Iterator[Finding]:
-    for name in modules:
-        for tensor, label in ck.labels.items():
-            module = tensor.removesuffix(".weight")
-            if module == tensor or layout.base_label(label) == "FLOAT":
-                continue
-            if module == name or module.endswith("." + name):
-                yield Finding(
-                    requirement, "label", f"label {label}", "FLOAT", (tensor,), ck.description_name
-                )
+    endings = tuple("." + name for name in modules)
+    for cls in ck.classes:
+        if cls.label is None or layout.base_label(cls.label) == "FLOAT":
+            continue
+        for member in cls.members:
+            if member.endswith(endings) or member in modules:
+                found, name = f"label {cls.label}", join(member, "weight")
+                yield entries(ck, requirement, "label", found, "FLOAT", (name,))
