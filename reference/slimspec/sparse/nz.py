@@ -15,19 +15,25 @@ FRACTAL_BYTES = ROWS * COLUMNS
 Int8 = NDArray[np.int8]
 
 
+def round_up(value: int, unit: int) -> int:
+    """Return the smallest multiple of `unit` that is >= `value`; 0 for unit 0."""
+    return -(-value // unit) * unit if unit else 0
+
+
 def fractals(n: int, k: int) -> tuple[int, int]:
     """Return (n1, k1): how many fractals cover n rows and k byte columns."""
     return -(-n // ROWS), -(-k // COLUMNS)
 
 
-def nd_to_nz(weight: Int8) -> Int8:
+def nd_to_nz(weight: Int8, block: tuple[int, int] = (ROWS, COLUMNS)) -> Int8:
     """Lay an ND matrix out in fractals.
 
     Args:
         weight: int8 [n, k], any strides.
+        block: rows and columns of a fractal; the streams use 16 × 32.
 
     Returns:
-        int8 [k1, n1, 16, 32], zero padded.
+        int8 [k1, n1, 16, 32] (in general [·, ·, *block]), zero padded.
 
     Raises:
         ValueError: not a non-empty int8 matrix.
@@ -36,7 +42,14 @@ def nd_to_nz(weight: Int8) -> Int8:
     """
     from slimspec.sparse.kernels import fill_nz, panel
 
-    n1, k1 = fractals(*require_matrix(weight))
+    n, k = require_matrix(weight)
+    if block != (ROWS, COLUMNS):
+        rows, columns = block
+        high, wide = round_up(n, rows), round_up(k, columns)
+        padded = np.pad(weight, ((0, high - n), (0, wide - k)))
+        blocks = padded.reshape(high // rows, rows, wide // columns, columns)
+        return np.ascontiguousarray(blocks.transpose(2, 0, 1, 3))
+    n1, k1 = fractals(n, k)
     nz = np.empty((k1, n1, ROWS, COLUMNS), np.int8)
     fill_nz(panel(weight), nz.view(np.uint64))
     return nz
