@@ -43,6 +43,7 @@ class Recipe:
 def recipes() -> Iterator[Recipe]:
     """Every valid golden checkpoint of the schemes that need no calibration run."""
     for dtype in ("fp16", "bf16"):
+        yield Recipe(f"float-a1-{dtype}", "described, nothing quantized", dtype, Plan("FLOAT"))
         for producer in ("A1", "A0"):
             yield from _recipes(dtype, producer)
     yield Recipe(
