@@ -39,7 +39,7 @@ def total(reports: Iterable[CaseReport]) -> str:
     """Return one sentence: what is exact by formula, what a solver gives, what is left out."""
     linears = [x for r in reports for x in r.linears]
     exact = [x for x in linears if x.exact]
-    solved = [x for x in linears if not x.exact]
+    solved = [x for x in linears if not x.exact and not x.unknown]
     wrong = sum(len(x.mismatches) for x in exact)
     text = (
         f"{len(exact)} linears reproduced by formula, "
@@ -49,6 +49,11 @@ def total(reports: Iterable[CaseReport]) -> str:
     if codes:
         equal = sum(x.equal_codes for x in solved)
         text += f"; {len(solved)} linears by a solver, {equal / codes:.4%} of weight codes equal"
+    measured = [x for x in linears if x.unknown]
+    codes = sum(x.codes for x in measured)
+    if codes:
+        equal = sum(x.equal_codes for x in measured)
+        text += f"; {len(measured)} only measured, {equal / codes:.4%} equal"
     return text
 
 

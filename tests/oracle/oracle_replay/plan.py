@@ -46,6 +46,7 @@ class Plan:
     """The float linear, the options for the scheme, and where the input parameters come from.
 
     `solver` makes the integers where that is not min-max; its sums may run in another order.
+    `unknown` says what the producer had and did not store; such a plan only measures.
     """
 
     linear: Linear
@@ -54,6 +55,7 @@ class Plan:
     method: str = "min-max"
     solver: Solver | None = None
     batches: Batches = field(default_factory=list)
+    unknown: str = ""
 
     def quantize(self, scheme: Scheme) -> QuantizedLinear:
         """Return the linear as the producer quantized it."""
@@ -63,8 +65,14 @@ class Plan:
         return scheme.assemble(self.linear, weight, self.options)
 
 
-def plan(case: Case, name: str, scheme: Scheme, stored: Mapping[str, NDArray]) -> Plan:
-    """Return how to redo one linear. Raises: NotReplayedError."""
+def plan(
+    case: Case,
+    name: str,
+    scheme: Scheme,
+    stored: Mapping[str, NDArray],
+    linear: Linear | None = None,
+) -> Plan:
+    """Return how to redo one linear, from `linear` if given. Raises: NotReplayedError."""
     if case.variant is None:
         raise NotReplayedError("no recipe")
     if scheme.label == "FLOAT":
@@ -75,7 +83,7 @@ def plan(case: Case, name: str, scheme: Scheme, stored: Mapping[str, NDArray]) -
     if solver is None and method != "min-max":
         raise NotReplayedError(f"weight solver {method} (steps: {', '.join(case.processes)})")
     made = Plan(
-        _float_linear(case, name),
+        linear or _float_linear(case, name),
         options,
         method=method,
         solver=solver,
@@ -157,8 +165,6 @@ def _options_v1(case: Case, name: str) -> Read:
     solver = seen.get("weight_quantizer") or weight.get("method")
     by_formula = solver in V1_MINMAX or solver in V1_MX_METHODS
     method = "min-max" if by_formula else str(solver)
-    if "FlatQuant" in seen.get("ir", ""):
-        raise NotReplayedError("weights transformed by FlatQuant")
     options = Options(
         "v1",
         symmetric=weight.get("symmetric", True),

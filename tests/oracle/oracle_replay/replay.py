@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from slimspec import layout, schemes
 from slimspec.checkpoint import open_checkpoint
 from slimspec.checkpoint.dtypes import tag_of
+from slimspec.schemes.wrapper import Wrapper
 
+from .attention import attentions, requantize
 from .case import Case, Output
 from .plan import STORED, NotReplayedError, plan
+from .wrapped import plan_wrapped
 
 
 @dataclass
@@ -29,6 +32,7 @@ class LinearReport:
     method: str
     source: str
     exact: bool = True
+    unknown: str = ""
     tensors: int = 0
     codes: int = 0
     equal_codes: int = 0
@@ -75,6 +79,11 @@ def replay(path: Path) -> CaseReport:
                 report.linears.append(_redo(case, output, profile, name, label))
             except NotReplayedError as why:
                 report.skipped[f"{label}: {why}"] += 1
+        for module, label, stored in attentions(output, profile):
+            try:
+                report.linears.append(_redo_attention(case, output, profile, module, label, stored))
+            except NotReplayedError as why:
+                report.skipped[f"{label}: {why}"] += 1
     return report
 
 
@@ -94,15 +103,23 @@ def _linears(output: Output) -> dict[str, str]:
 
 
 def _redo(case: Case, output: Output, profile: str | None, name: str, label: str) -> LinearReport:
-    if label not in schemes.schemes():
-        raise NotReplayedError("no scheme")
-    scheme = schemes.get(label)
-    if profile is None or profile not in layout.load(label).profiles:
-        raise NotReplayedError(f"profile {profile}")
+    try:
+        scheme = schemes.get(label)
+        layout.rules(label, profile or "")
+    except ValueError as refused:
+        raise NotReplayedError(_cause(refused, profile)) from None
+    assert profile is not None
     stored = _stored(output, name, profile)
-    made = plan(case, name, scheme, stored)
+    how = plan_wrapped if isinstance(scheme, Wrapper) else plan
+    made = how(case, name, scheme, stored)
     report = LinearReport(
-        output.path.name, name, label, made.method, made.source, exact=made.solver is None
+        output.path.name,
+        name,
+        label,
+        made.method,
+        made.unknown or made.source,
+        exact=made.solver is None and not made.unknown,
+        unknown=made.unknown,
     )
     try:
         q = made.quantize(scheme)
@@ -119,10 +136,40 @@ def _redo(case: Case, output: Output, profile: str | None, name: str, label: str
     return report
 
 
+def _cause(refused: ValueError, profile: str | None) -> str:
+    return f"profile {profile}" if isinstance(refused, layout.LayoutError) else "no scheme"
+
+
+def _redo_attention(
+    case: Case,
+    output: Output,
+    profile: str | None,
+    module: str,
+    label: str,
+    stored: Mapping[str, NDArray],
+) -> LinearReport:
+    made, source, exact = requantize(case, module, label, stored)
+    report = LinearReport(output.path.name, module, label, "min-max", source, exact=exact)
+    scheme = schemes.attention_schemes()[label]
+    tensors = scheme.tensors(made, str(profile), _model_dtype(case))
+    _compare(tensors, stored, report, ())
+    for suffix in tensors.keys() & stored.keys():
+        report.codes += stored[suffix].size
+        report.equal_codes += int((tensors[suffix] == stored[suffix]).sum())
+    return report
+
+
+def _model_dtype(case: Case) -> str:
+    """Return the tag of the float model as it was loaded."""
+    first = next(name for name in case.model if name.endswith("embed_tokens.weight"))
+    loaded = case.recipe.get("load_dtype") == "fp32"
+    return "F32" if loaded else str(tag_of(case.model[first].dtype))
+
+
 def _stored(output: Output, name: str, profile: str) -> dict[str, NDArray]:
     """Return suffix -> tensor of one linear, without what hangs on it for other reasons."""
-    prefix, other = f"{name}.", layout.attachments(profile)
-    own = (output.labels[f"{name}.weight"], "FLOAT")
+    prefix, own = f"{name}.", (output.labels[f"{name}.weight"], "FLOAT")
+    other = layout.attachments(profile).keys() - layout.rules(own[0], profile).keys()
     names = [n for n, label in output.labels.items() if n.startswith(prefix) and label in own]
     found = {n.removeprefix(prefix): output.tensors[n] for n in names}
     if own == ("FLOAT", "FLOAT"):  # a float module keeps its other parameters under their own names
