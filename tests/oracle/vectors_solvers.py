@@ -33,7 +33,12 @@ def _bits(case: Case) -> int:
 
 def v1_ssz(case: Case, tensors: Tensors) -> Outputs:
     w = _input(case, tensors, "w")
-    weight = quantize_ssz(w, bits=_bits(case), steps=case["params"]["ext"].get("step") or STEPS)
+    weight = quantize_ssz(
+        w,
+        bits=_bits(case),
+        steps=case["params"]["ext"].get("step") or STEPS,
+        error_dtype=w.dtype,
+    )
     return {
         "scale": weight.scale[:, 0],
         "offset": weight.offset[:, 0],

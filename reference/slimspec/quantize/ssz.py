@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, sub, to_dtype
 from slimspec.numeric.reduction import cascade_mean, cascade_sum
@@ -35,23 +35,30 @@ class _Fit(NamedTuple):
 
 
 def quantize_ssz(
-    w: NDArray, *, bits: int = 8, steps: int = STEPS, name: str = "weight"
+    w: NDArray,
+    *,
+    bits: int = 8,
+    steps: int = STEPS,
+    error_dtype: DTypeLike = np.float32,
+    name: str = "weight",
 ) -> IntegerWeight:
     """Quantize the rows of `w` symmetrically with a scale improved from min-max.
 
     Stops after `steps` rounds, or when no row has both (best - m)/max(best, 1e-4) >= 1e-10 and
     |best - m| >= 1e-10, m being the mean squared error of the round. A row keeps the scale of the
     smallest m. Codes go to [-2^(bits-1), 2^(bits-1) - 1].
-    Args: w [n, k] float32, float16 or bfloat16; steps >= 1 (ext.step of the producer).
+    Args: w [n, k] float32, float16 or bfloat16; steps >= 1 (ext.step of the producer);
+        error_dtype of the squared errors, which decide: the dtype of w for static activations and
+        for the bare quantizer, float32 for types without calibration (measured on checkpoints).
     Returns: q int8 [n, k], scale and offset (zeros) [n, 1], dtype of w. A row of zeros keeps EPS;
         in float16 its scale is NaN and its codes 0, and so are those of rows whose sums overflow.
     Raises: ValueError for NaN, Inf or a bad shape.
     Source: math.md 3.2; msmodelslim core/quantizer/impl/ssz.py:62-195.
     """
     start = quantize_minmax(w, bits=bits, variant="v1", name=name)
-    current = best = _fit(w, start.scale, bits)
+    current = best = _fit(w, start.scale, bits, error_dtype)
     for _ in range(steps):
-        current = _fit(w, _least_squares(w, current.q), bits)
+        current = _fit(w, _least_squares(w, current.q), bits, error_dtype)
         if not _improving(best.error, current.error):
             break
         better = (as_float32(current.error) < as_float32(best.error)).astype(np.float32)
@@ -63,11 +70,11 @@ def quantize_ssz(
     return IntegerWeight(quantize(w, best.scale, zero, bits=bits, name=name), best.scale, zero)
 
 
-def _fit(w: NDArray, scale: NDArray, bits: int) -> _Fit:
+def _fit(w: NDArray, scale: NDArray, bits: int, error_dtype: DTypeLike) -> _Fit:
     zero = np.zeros_like(scale)
     q = quantize(w, scale, zero, bits=bits)
-    residual = np.abs(sub(w, dequantize(q, scale, zero), w.dtype))
-    return _Fit(scale, q, cascade_mean(mul(residual, residual, w.dtype))[:, None])
+    residual = np.abs(sub(w, dequantize(q, scale, zero), error_dtype))
+    return _Fit(scale, q, cascade_mean(mul(residual, residual, error_dtype))[:, None])
 
 
 def _least_squares(w: NDArray, q: NDArray[np.int8]) -> NDArray:

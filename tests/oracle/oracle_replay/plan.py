@@ -95,7 +95,9 @@ def plan(
 
 
 def _ssz(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
-    return quantize_ssz(linear.weight, bits=bits, name=linear.name)
+    static = options.activation_range is not None or options.input_params is not None
+    error_dtype = linear.weight.dtype if static else np.float32
+    return quantize_ssz(linear.weight, bits=bits, error_dtype=error_dtype, name=linear.name)
 
 
 def _hqq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
