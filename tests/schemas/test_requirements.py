@@ -37,6 +37,13 @@ def numbers(chapter):
         ("NUM", set(range(1, 9)) - {4}),
         ("PERM", {1}),
         ("SEC", {1}),
+        ("W4A16", set(range(1, 13))),
+        ("W4A8", set(range(1, 20))),
+        ("W4A4", set(range(1, 5))),
+        ("FQ", set(range(1, 9))),
+        ("MX", set(range(1, 13))),
+        ("KV", set(range(1, 7))),
+        ("FA", set(range(1, 6))),
     ],
 )
 def test_ids_are_never_lost_or_reused(chapter, expected):
@@ -66,7 +73,7 @@ def test_scope_names_known_profiles_and_engines(row):
 
 @every
 def test_types_have_a_layout(row):
-    assert set(row.types) <= set(layout.types())
+    assert set(row.types) <= {*layout.types(), *layout.derivations()}
 
 
 @every
