@@ -289,6 +289,28 @@ def test_undescribed_layer_beyond_the_model_is_called_by_its_name(builders, judg
     assert found == "F16 tensor without an entry (layer 2 of 2 is a multi-token-prediction layer)"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("model.", "language_model.model."), ("lm_head", "thinker.lm_head")]
+)
+def test_prefix_that_only_the_tensors_have_is_shown(builders, judge, old, new):
+    draft = builders.make("A1", "W8A8_DYNAMIC")
+    draft.tensors = {
+        new + name.removeprefix(old) if name.startswith(old) else name: array
+        for name, array in draft.tensors.items()
+    }
+    verdict = judge(draft)
+    assert {"DESC-020", "DESC-021"} <= verdict.ids <= {"DESC-020", "DESC-021", "DESC-025"}
+    found = verdict.results["DESC-021"].groups[0].found
+    assert f"; {new}" in found
+
+
+@pytest.mark.parametrize("label", ["norm", "reduce", "rotation", "UNKNOWN", "Unknown", "FAKQuant"])
+def test_word_that_is_no_label_of_a_tensor(builders, judge, label):
+    draft = builders.make("A1", "W8A8_DYNAMIC")
+    draft.description[f"{NORM}.weight"] = label
+    assert judge(draft).ids == {"DESC-007"}
+
+
 def test_unknown_label_has_a_suggestion(builders, judge):
     draft = builders.make("A1", "W8A8_DYNAMIC")
     draft.description[f"{NORM}.weight"] = "W8A8_DYNAMC"

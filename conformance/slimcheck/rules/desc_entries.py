@@ -60,7 +60,22 @@ def every_entry_names_a_tensor(ck: Context) -> Iterator[Finding]:
     for _, names in groupby(absent, key=_leaf):
         listed = tuple(names)
         found = f"label {ck.labels[listed[0]]}, no tensor of that name in any file"
+        near = _stored_as(ck, listed[0])
+        found += f"; {near} is stored" if near else ""
         yield entries(ck, "DESC-021", "absent", found, "a stored tensor", listed)
+
+
+def _stored_as(ck: Context, name: str) -> str | None:
+    """An undescribed tensor whose name differs by a prefix only."""
+    return next(
+        (
+            stored
+            for stored in ck.checkpoint.table.names
+            if stored.endswith("." + name) or name.endswith("." + stored)
+            if stored not in ck.labels
+        ),
+        None,
+    )
 
 
 def _leaf(name: str) -> tuple[str, int]:

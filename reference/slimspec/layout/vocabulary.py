@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from slimspec.data import folder
-from slimspec.layout.labels import base_label
+from slimspec.layout.labels import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ def is_label(text: str) -> bool:
     """True if a tensor may carry the label: listed as one of tensors, or that of a wrapper."""
     known = labels().get(text)
     if known is None:
-        return base_label(text) is not None
+        found = resolve(text)
+        return found is not None and found[0].kind == "linear"
     return known.role in ("type", "attachment", "derived", "engine")
 
 
