@@ -60,15 +60,13 @@ class W4A8Dynamic(Int4Scheme):
             weight.q,
             weight_scale=scale,
             weight_offset=np.zeros_like(scale),
-            scale_bias=scale_bias(mul(weight.q, scale, np.float32), linear.name, options.variant),
+            scale_bias=scale_bias(bias_terms(weight.q, scale), linear.name, options.variant),
             bias=linear.bias,
             name=linear.name,
         )
 
     def assemble_two_level(self, linear: Linear, weight: TwoLevelWeight) -> QuantizedLinear:
         """Return the record of a two-level weight; its scale_bias takes the scale in bfloat16."""
-        level_one = _level_one(weight.q, weight.second)
-        rounded = as_float32(to_dtype(weight.scale, ml_dtypes.bfloat16))
         return QuantizedLinear(
             self.label,
             weight.q,
@@ -76,7 +74,9 @@ class W4A8Dynamic(Int4Scheme):
             weight_offset=np.zeros_like(weight.scale),
             weight_scale_second=weight.second,
             weight_offset_second=np.zeros(weight.second.shape, np.int64),
-            scale_bias=scale_bias(mul(level_one, rounded, np.float32), linear.name, "v0"),
+            scale_bias=scale_bias(
+                bias_terms(weight.q, weight.scale, weight.second), linear.name, "v0"
+            ),
             bias=linear.bias,
             name=linear.name,
         )
@@ -92,13 +92,37 @@ class W4A8Dynamic(Int4Scheme):
     def _int8(self, q: QuantizedLinear) -> NDArray[np.int8]:
         if q.weight_scale_second is None:
             return q.weight
-        return _level_one(q.weight, q.weight_scale_second)
+        return level_one(q.weight, q.weight_scale_second)
 
 
-def _level_one(q: NDArray[np.int8], second: NDArray[np.float32]) -> NDArray[np.int8]:
+def level_one(q: NDArray[np.int8], second: NDArray[np.float32]) -> NDArray[np.int8]:
     """Return second · q as int8 [n, k]; |second · q| <= 119 by construction."""
     groups = group_view(q, q.shape[1] // second.shape[1])  # (n, k // g, g)
     return mul(groups, second[..., None], np.float32).astype(np.int8).reshape(q.shape)
+
+
+def bias_terms(
+    q: NDArray[np.int8], scale: NDArray[np.float32], second: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return what scale_bias sums: q · scale, or on two levels second · q · bfloat16(scale).
+
+    Args: q [n, k]; scale [n, 1]; second [n, k/g]. Returns: float32 [n, k].
+    Source: complex_quantifier.py:338-344; ascendv1.py:428-430.
+    """
+    if second is None:
+        return mul(q, scale, np.float32)
+    rounded = as_float32(to_dtype(scale, ml_dtypes.bfloat16))
+    return mul(level_one(q, second), rounded, np.float32)
+
+
+def scale_bias_chunks(name: str, variant: Variant) -> int | None:
+    """Return how many sums a row of scale_bias has, by the name of the linear; None: no sum.
+
+    Source: math.md 5; msmodelslim save/utils/pack.py:68-91.
+    """
+    if any(part in name for part in _COLUMN_NAMES[variant]):
+        return 1
+    return ROW_CHUNKS if any(part in name for part in _ROW_NAMES[variant]) else None
 
 
 def scale_bias(w: NDArray, name: str, variant: Variant) -> NDArray:
@@ -111,11 +135,8 @@ def scale_bias(w: NDArray, name: str, variant: Variant) -> NDArray:
     Source: math.md 5; msmodelslim save/utils/pack.py:68-91, complex_quantifier.py:192-211.
     """
     n, k = w.shape
-    if any(part in name for part in _COLUMN_NAMES[variant]):
-        chunks = 1
-    elif any(part in name for part in _ROW_NAMES[variant]):
-        chunks = ROW_CHUNKS
-    else:
+    chunks = scale_bias_chunks(name, variant)
+    if chunks is None:
         return w
     if k % chunks:
         raise ValueError(f"{name}: {k} columns do not make {chunks} chunks for scale_bias")
