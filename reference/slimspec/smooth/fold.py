@@ -56,6 +56,15 @@ def fold_consumer(w: NDArray, scale: NDArray) -> NDArray:
     return mul(w, scale, w.dtype)
 
 
+def fuse_norm(w: NDArray, norm_weight: NDArray) -> NDArray:
+    """Return W·diag(g): the linear that takes over its norm's weight, which becomes ones.
+
+    Rotations need this first. Computed in float32. Args: w [n, k]; norm_weight [k].
+    Source: math.md 11.1; msmodelslim processor/quarot/common/quarot_utils.py:170-205.
+    """
+    return to_dtype(as_float32(w) * as_float32(norm_weight), w.dtype)
+
+
 def shift_consumer(linear: Affine, shift: NDArray) -> Affine:
     """Return the linear whose inputs come without `shift`: bias + shift·Wᵀ, on the original W.
 
