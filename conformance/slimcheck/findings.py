@@ -19,7 +19,6 @@ class Finding:
         found: what is there.
         expected: what the specification asks for.
         fix: overrides the requirement's fix when something more precise can be said.
-        consumers: overrides the consumers that the requirement's scope names.
     """
 
     requirement: str
@@ -29,7 +28,6 @@ class Finding:
     tensors: tuple[str, ...] = ()
     file: str = ""
     fix: str = ""
-    consumers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -41,7 +39,6 @@ class Group:
     found: str
     expected: str
     fix: str
-    consumers: tuple[str, ...]
     tensors: list[str] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     findings: int = 0
@@ -69,7 +66,7 @@ def gather(findings: Iterable[Finding]) -> list[Group]:
     for finding in findings:
         leaf = finding.tensors[0].rpartition(".")[2] if finding.tensors else finding.file
         depth = str(finding.tensors[0].count(".")) if finding.tensors else ""
-        key = (finding.requirement, finding.kind, finding.expected, leaf, depth, *finding.consumers)
+        key = (finding.requirement, finding.kind, finding.expected, leaf, depth)
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(
@@ -78,7 +75,6 @@ def gather(findings: Iterable[Finding]) -> list[Group]:
                 finding.found,
                 finding.expected,
                 finding.fix,
-                finding.consumers,
             )
         group.tensors.extend(finding.tensors)
         group.findings += 1
