@@ -113,8 +113,8 @@ def entry(length: int, offset: int = 0, zero: int = 0) -> bytes:
     ("raw", "size", "code", "bit"),
     [
         (entry(0x8004 | 1 << 9), 512, "reserved", 9),
-        (entry(0x8004 | 1 << 13), 512, "reserved", 9),
-        (entry(0x8004 | 1 << 14), 512, "reserved", 9),
+        (entry(0x8004 | 1 << 13), 512, "reserved", 13),
+        (entry(0x8004 | 1 << 14), 512, "reserved", 14),
         (entry(0x8004, zero=1), 512, "reserved", 16),
         (entry(0x8000), 512, "data-length", 0),
         (entry(0), 512, "data-length", 0),

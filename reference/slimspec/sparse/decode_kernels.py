@@ -10,13 +10,14 @@ Type errors of int against np.int64 are off: the compiler makes both the same 64
 Source: facts/sparse_codec.md 4, 5, 6, 10 levels 2 and 3.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from slimspec.sparse.codebook import Mode, symbol_table
 from slimspec.sparse.container import StoredTile
 from slimspec.sparse.encode_kernels import ENGINE_WORDS, HEADER_WORDS
-from slimspec.sparse.kernels import Bytes, Int64, Words, deinterleave, jit
-from slimspec.sparse.nz import FRACTAL_BYTES
+from slimspec.sparse.kernels import Bytes, Int64, Words, deinterleave, jit, scatter_tile
 
 U64 = np.uint64
 UNASSIGNED, RUN, INDEX, ESCAPE, END = range(5)
@@ -44,10 +45,6 @@ class Book:
         self.marker = mode.marker
         dictionary = [at for at in mode.dictionary_bytes if at < 8]
         self.known = U64(sum(0xFF << 8 * at for at in range(8) if at not in (4, 5, *dictionary)))
-
-    def start(self, size: int) -> np.uint64:
-        """Return header word 0 of a tile of `size` bytes in the bits `known`."""
-        return U64(self.marker | size // FRACTAL_BYTES << 8)
 
 
 class Scratch:
@@ -273,7 +270,7 @@ def decode_tile(
     base: int,
     count: int,
     size: int,
-    start: np.uint64,
+    marker: int,
     known: np.uint64,
     kinds: Int64,
     lengths: Int64,
@@ -289,7 +286,7 @@ def decode_tile(
 ) -> bool:
     """Decode the `count` words of each engine from word `base` on; False for any defect."""
     deinterleave(weight, base, count, stored)
-    if not headers_agree(stored, start, known):
+    if not headers_agree(stored, U64(marker | (size >> 9) << 8), known):
         return False
     same = stored[0, 0] & PARITY_MASK == head[0]
     for j in range(1, HEADER_WORDS):
@@ -314,26 +311,86 @@ def decode_tile(
     return 8 * count == (longest + 31) // 32 * 32
 
 
-def decode(weight: Words, stored: StoredTile, book: Book, scratch: Scratch) -> bool:
-    """Decode a compressed tile into `scratch.decoded`; False if it breaks any rule."""
-    return bool(
-        decode_tile(
-            weight,
+@jit
+def decode_tiles(
+    weight: Words,
+    tiles: Int64,
+    marker: int,
+    known: np.uint64,
+    kinds: Int64,
+    lengths: Int64,
+    values: Int64,
+    layout: Int64,
+    stored: Words,
+    stored_bytes: Bytes,
+    decoded: Words,
+    head: Words,
+    dictionary: Bytes,
+    single: Words,
+    multi: Words,
+    words: Words,
+    accepted: Bytes,
+) -> None:
+    """Decode tiles into the panel `words` and note which were accepted.
+
+    `tiles` is int64 [t, 9]: first word, words per engine, bytes before compression, compressed,
+    k0, kf, n0, valid, width.
+    """
+    for t in range(tiles.shape[0]):
+        row = tiles[t]
+        if row[3] == 0:
+            deinterleave(weight, row[0], row[1], decoded)
+            good = True
+        else:
+            good = decode_tile(
+                weight, row[0], row[1], row[2], marker, known, kinds, lengths, values, layout,
+                stored, stored_bytes, decoded, head, dictionary, single, multi,
+            )  # fmt: skip
+        accepted[t] = good
+        if good:
+            scatter_tile(decoded, row[4], row[5], row[6], row[7], row[8], words)
+
+
+def geometry(tiles: Sequence[StoredTile]) -> Int64:
+    """Return the rows of `decode_tiles`."""
+    rows = [
+        (
             stored.entry.start // 8,
             stored.entry.size // 32,
             stored.size,
-            book.start(stored.size),
-            book.known,
-            book.kinds,
-            book.lengths,
-            book.values,
-            book.layout,
-            scratch.stored,
-            scratch.stored_bytes,
-            scratch.decoded,
-            scratch.head,
-            scratch.dictionary,
-            scratch.single,
-            scratch.multi,
+            stored.entry.compressed,
+            stored.tile.k0,
+            stored.tile.kf,
+            stored.tile.n0,
+            stored.tile.valid,
+            stored.width,
         )
+        for stored in tiles
+    ]
+    return np.array(rows, np.int64)
+
+
+def decode(weight: Words, tiles: Sequence[StoredTile], book: Book, words: Words) -> list[int]:
+    """Decode tiles into the panel `words`; return the numbers of those that break any rule."""
+    scratch = Scratch()
+    accepted = np.zeros(len(tiles), np.uint8)
+    decode_tiles(
+        weight,
+        geometry(tiles),
+        book.marker,
+        book.known,
+        book.kinds,
+        book.lengths,
+        book.values,
+        book.layout,
+        scratch.stored,
+        scratch.stored_bytes,
+        scratch.decoded,
+        scratch.head,
+        scratch.dictionary,
+        scratch.single,
+        scratch.multi,
+        words,
+        accepted,
     )
+    return [stored.tile.number for stored, good in zip(tiles, accepted, strict=True) if not good]

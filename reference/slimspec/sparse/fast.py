@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.sparse import decode_kernels, encode_kernels
-from slimspec.sparse.codebook import Mode
+from slimspec.sparse.codebook import LOW, Mode
 from slimspec.sparse.container import Container, StoredTile
 from slimspec.sparse.definition import EncodeJob, empty_padded
-from slimspec.sparse.kernels import count_tile, deinterleave, frozen, panel, scatter_tile
+from slimspec.sparse.kernels import count_tile, frozen, panel
 from slimspec.sparse.plan import Tile
 
 Int8 = NDArray[np.int8]
@@ -23,7 +23,8 @@ Bytes = NDArray[np.uint8]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-TILES_PER_TURN = 16  # tiles a thread takes at a time: enough to amortise its scratch space
+TILES_PER_TURN = 16  # at least so many tiles share scratch space and the tables in it
+TURNS_PER_THREAD = 4  # so that a late thread is not waited for
 
 
 def histograms(
@@ -68,42 +69,22 @@ def decode(
     padded = empty_padded(container.plan)
     target = padded.view(np.uint64)
     weight = frozen(container.weight.view(np.uint64))
-    book = decode_kernels.Book(mode) if mode is not None else None
+    book = decode_kernels.Book(mode or LOW)  # without a mode no tile is compressed
 
     def work(turn: Sequence[StoredTile]) -> list[int]:
-        scratch = decode_kernels.Scratch()
-        return [
-            stored.tile.number
-            for stored in turn
-            if not _decode_tile(weight, stored, book, scratch, target)
-        ]
+        return decode_kernels.decode(weight, turn, book, target)
 
     return padded, _spread(work, tiles, threads)
-
-
-def _decode_tile(
-    weight: NDArray[np.uint64],
-    stored: StoredTile,
-    book: decode_kernels.Book | None,
-    scratch: decode_kernels.Scratch,
-    target: NDArray[np.uint64],
-) -> bool:
-    tile, entry = stored.tile, stored.entry
-    if entry.compressed:
-        if book is None or not decode_kernels.decode(weight, stored, book, scratch):
-            return False
-    else:
-        deinterleave(weight, entry.start // 8, entry.size // 32, scratch.decoded)
-    scatter_tile(scratch.decoded, tile.k0, tile.kf, tile.n0, tile.valid, stored.width, target)
-    return True
 
 
 def _spread(
     work: Callable[[Sequence[Job]], list[Result]], jobs: Sequence[Job], threads: int | None
 ) -> list[Result]:
     """Run `work` on turns of the jobs, in threads where there are several; keep their order."""
-    turns = [jobs[at : at + TILES_PER_TURN] for at in range(0, len(jobs), TILES_PER_TURN)]
-    workers = min(len(turns), threads or cpu_count() or 1)
+    most = threads or cpu_count() or 1
+    size = max(TILES_PER_TURN, -(-len(jobs) // (TURNS_PER_THREAD * most)))
+    turns = [jobs[at : at + size] for at in range(0, len(jobs), size)]
+    workers = min(len(turns), most)
     if workers == 1:
         return [result for turn in turns for result in work(turn)]
     with ThreadPoolExecutor(workers) as pool:

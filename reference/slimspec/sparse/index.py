@@ -82,24 +82,21 @@ def index_defects(
     Source: facts/sparse_codec.md 10 level 1.
     """
     raw = np.frombuffer(np.ascontiguousarray(index).tobytes(), ENTRY)
+    reserved = (raw["length"] & RESERVED_MASK).astype(np.int64) | raw["zero"].astype(np.int64) << 16
+    end = 0
     entries = parse_index(index)
-    ends = [entry.start + entry.size for entry in entries]
-    for tile, entry, fields, end in zip(plan.tiles(), entries, raw, [0, *ends], strict=False):
-        yield from _reserved_defects(tile.number, int(fields["length"]), int(fields["zero"]))
+    for tile, entry, bits in zip(plan.tiles(), entries, reserved.tolist(), strict=True):
+        if bits:
+            found, bit = f"bits {bits:#010x}", (bits & -bits).bit_length() - 1
+            yield StreamDefect("reserved", found, "0", tile=tile.number, bit=bit)
         if (defect := _length_defect(tile, entry)) is not None:
             yield defect
         if entry.start != end:
             yield StreamDefect("offset", f"{entry.start} B", f"{end} B", tile=tile.number, bit=32)
-    if ends[-1] != weight_bytes:
+        end = entry.start + entry.size
+    if end != weight_bytes:
         last = len(entries) - 1
-        yield StreamDefect("weight-end", f"end at {ends[-1]} B", f"{weight_bytes} B", tile=last)
-
-
-def _reserved_defects(tile: int, length: int, zero: int) -> Iterator[StreamDefect]:
-    if length & RESERVED_MASK:
-        yield StreamDefect("reserved", f"bits 9-14 = {length >> 9 & 63}", "0", tile=tile, bit=9)
-    if zero:
-        yield StreamDefect("reserved", f"bits 16-31 = {zero:#x}", "0", tile=tile, bit=16)
+        yield StreamDefect("weight-end", f"end at {end} B", f"{weight_bytes} B", tile=last)
 
 
 def _length_defect(tile: Tile, entry: Entry) -> StreamDefect | None:

@@ -74,13 +74,14 @@ class TilePlan:
     def tiles(self) -> Iterator[Tile]:
         """Yield the tiles in the order of the stream."""
         n1, k1 = fractals(self.n, self.k)
+        number = 0
         for n0 in range(0, n1, TILING):
             valid = min(TILING, n1 - n0)
             partial = n1 > TILING and valid < TILING
             widths = (TILING, valid) if partial else (valid,)
             for k0 in range(0, k1, TILING):
-                number = n0 // TILING * self.k_index + k0 // TILING
                 yield Tile(number, k0, min(TILING, k1 - k0), n0, valid, widths)
+                number += 1
 
 
 def stored_width(tile: Tile, remainder: Remainder) -> int:
