@@ -1,9 +1,10 @@
-"""`slimspec quantize FLOAT_DIR OUT_DIR --scheme W8A8_DYNAMIC|W8A16`."""
+"""`slimspec quantize FLOAT_DIR OUT_DIR --scheme LABEL | --recipe NAME`."""
 
 import argparse
 
 from slimspec.checkpoint import CheckpointError, read_json
 from slimspec.cli.progress import progress_bar
+from slimspec.pipeline import recipe as recipes
 from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quantize_directory
 
 
@@ -11,12 +12,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FLOAT_DIR", help="a float model: *.safetensors, config.json, tokenizer")
     add("out", metavar="OUT_DIR", help="the directory to create")
-    add("--scheme", choices=(*DATA_FREE, *STATIC), required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--scheme", choices=(*DATA_FREE, *STATIC), help="one type for all linears")
+    what.add_argument("--recipe", metavar="NAME|FILE",
+        help=f"a type for each linear: {', '.join(recipes.names())}, or a JSON file")  # fmt: skip
     add("--activation-ranges", metavar="FILE",
         help="JSON: glob over module names -> [lowest, highest] input (static types)")  # fmt: skip
-    add("--group-size", type=int, default=0, metavar="G", help="columns per group (default: none)")
+    add("--group-size", type=int, default=0, metavar="G",
+        help="columns per group (default: none, or as the recipe says)")  # fmt: skip
     add("--asymmetric", action="store_true", help="weights with an offset (W8A16 only)")
-    add("--producer", choices=("A1", "A0"), default="A1", help="profile to write (default: A1)")
+    add("--producer", choices=("A1", "A0"),
+        help="profile to write (default: A1; a recipe has its own)")  # fmt: skip
     add("--include", metavar="GLOB", action="append", default=[],
         help="only modules whose name matches (repeatable)")  # fmt: skip
     add("--exclude", metavar="GLOB", action="append", default=[],
@@ -32,22 +38,33 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         CheckpointError: unusable source or output.
     """
+    recipe = _recipe(args) if args.recipe else None
+    static = args.scheme in STATIC or (recipe is not None and recipe.static)
     plan = Plan(
-        scheme=args.scheme,
-        producer=args.producer,
+        scheme=args.scheme or "",
+        producer=args.producer or "A1",
+        recipe=recipe,
         group_size=args.group_size,
         symmetric=not args.asymmetric,
         include=args.include,
         exclude=args.exclude,
         part_file_size=args.part_file_size,
-        ranges=_ranges(args.activation_ranges) if args.scheme in STATIC else {},
+        ranges=_ranges(args.activation_ranges) if static else {},
     )
     total = open_float(args.source).table.nbytes
     with progress_bar("quantize", total) as advance:
         count = quantize_directory(
             args.source, args.out, plan, overwrite=args.overwrite, progress=advance
         )
-    print(f"{args.out}: {count} linears as {args.scheme}, profile {args.producer}")
+    what = args.scheme or f"recipe {args.recipe}"
+    print(f"{args.out}: {count} linears as {what}, profile {plan.profile}")
+
+
+def _recipe(args: argparse.Namespace) -> recipes.Recipe:
+    if args.producer or args.asymmetric:
+        raise CheckpointError("--recipe has its own producer and symmetry")
+    recipe = recipes.load(args.recipe)
+    return recipe.with_group_size(args.group_size) if args.group_size else recipe
 
 
 def _ranges(file: str | None) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
 """A float directory to a quantized directory, for schemes that need no calibration run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,15 +8,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec import schemes
+from slimspec import layout, schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
+from slimspec.pipeline.recipe import Recipe, Rule, model_quant_type
 from slimspec.pipeline.select import linear_modules
 from slimspec.quantize.affine import Variant
+from slimspec.quantize.mx_blocks import BLOCK
 from slimspec.schemes import Linear, Scheme
+from slimspec.schemes.mx import MxScheme
 
 VARIANTS: dict[str, Variant] = {"A1": "v1", "MF": "v1", "A0": "v0", "L0": "v0"}
-DATA_FREE = ("W8A8_DYNAMIC", "W8A16")
+DATA_FREE = (
+    "W8A8_DYNAMIC",
+    "W8A16",
+    "W4A16",
+    "W4A8_DYNAMIC",
+    "W4A4_DYNAMIC",
+    "WFP8AFP8_DYNAMIC",
+    "W8A8_MXFP8",
+    "W4A8_MXFP",
+    "W4A4_MXFP4",
+)
 STATIC = ("W8A8", "W8A8_MIX")  # need the range of each linear's input
 
 Progress = Callable[[int], None]  # called with the number of source bytes just done
@@ -35,9 +48,11 @@ class Plan:
         part_file_size: GiB per shard, 0 for one file.
         ranges: glob over module names -> [lowest, highest] input, for the static types; the
             first glob that matches counts.
+        recipe: a type for each module instead of one for all; it names the producer and the
+            options, and overrides `scheme`, `producer`, `group_size` and `symmetric`.
     """
 
-    scheme: str
+    scheme: str = ""
     producer: str = "A1"
     group_size: int = 0
     symmetric: bool = True
@@ -45,6 +60,12 @@ class Plan:
     exclude: Sequence[str] = ()
     part_file_size: float = 4
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    recipe: Recipe | None = None
+
+    @property
+    def profile(self) -> str:
+        """The producer profile to write."""
+        return self.recipe.producer if self.recipe else self.producer
 
 
 def quantize_directory(
@@ -61,28 +82,52 @@ def quantize_directory(
         CheckpointError: unusable source or output; a weight that the scheme refuses.
     """
     float_model = open_float(source)
-    scheme = schemes.get(plan.scheme)
-    modules = set(linear_modules(float_model.table, plan.include, plan.exclude))
-    if not modules:
+    rules = assign(float_model, plan)
+    quantized = {module: rule for module, rule in rules.items() if rule.type != "FLOAT"}
+    if not quantized:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
     limit = int(plan.part_file_size * GIB) or None
     with CheckpointWriter(
         out,
-        profile=plan.producer,
-        model_quant_type=plan.scheme,
-        group_size=plan.group_size,
+        profile=plan.profile,
+        model_quant_type=_quant_type(plan, rules.values()),
+        group_size=_group_size(plan, rules.values()),
         part_file_size=limit,
         overwrite=overwrite,
     ) as writer:
-        writer.copy_companions(source)
+        writer.copy_companions(source, changes=plan.recipe.config if plan.recipe else None)
         for tensor in float_model.table:
             module, _, suffix = tensor.name.rpartition(".")
-            if module not in modules or suffix not in ("weight", "bias"):
+            if module not in quantized or suffix not in ("weight", "bias"):
                 writer.write(tensor.name, float_model.tensor(tensor.name), "FLOAT")
             elif suffix == "weight":
-                _write_linear(float_model, module, tensor.dtype, scheme, plan, writer)
+                _write_linear(float_model, module, tensor.dtype, quantized[module], plan, writer)
             progress(tensor.end - tensor.begin)
-    return len(modules)
+    return len(quantized)
+
+
+def assign(float_model: Checkpoint, plan: Plan) -> dict[str, Rule]:
+    """Return module -> type and options, for every linear that is not left out."""
+    if plan.recipe is None:
+        options = {"group_size": plan.group_size, "symmetric": plan.symmetric}
+        modules = linear_modules(float_model.table, plan.include, plan.exclude)
+        return {module: Rule(module, plan.scheme, options) for module in modules}
+    recipe = plan.recipe.bind(float_model.config.value if float_model.config else {})
+    modules = linear_modules(float_model.table, plan.include or ("*",), plan.exclude)
+    return {module: recipe.resolve(module) for module in modules}
+
+
+def _quant_type(plan: Plan, rules: Iterable[Rule]) -> str:
+    if plan.recipe is None:
+        return plan.scheme
+    return plan.recipe.model_quant_type or model_quant_type(rule.type for rule in rules)
+
+
+def _group_size(plan: Plan, rules: Iterable[Rule]) -> int:
+    """The one of the description: that of the groups, or of the blocks of MX types."""
+    if any(isinstance(schemes.get(rule.type), MxScheme) for rule in rules):
+        return BLOCK
+    return plan.recipe.group_size if plan.recipe else plan.group_size
 
 
 def open_float(source: str | Path) -> Checkpoint:
@@ -109,7 +154,7 @@ def _write_linear(
     float_model: Checkpoint,
     module: str,
     dtype: str,
-    scheme: Scheme,
+    rule: Rule,
     plan: Plan,
     writer: CheckpointWriter,
 ) -> None:
@@ -117,27 +162,28 @@ def _write_linear(
     bias = float_model.tensor(bias_name) if bias_name in float_model.table else None
     weight = float_model.tensor(f"{module}.weight")
     try:
+        scheme = schemes.get(rule.type)
         quantized = scheme.quantize(
             Linear(weight, bias, module),
-            variant=VARIANTS[plan.producer],
-            group_size=plan.group_size,
-            symmetric=plan.symmetric,
-            activation_range=_range(plan, module, weight.dtype),
+            variant=VARIANTS[plan.profile],
+            activation_range=_range(plan, scheme, module, weight.dtype),
+            **rule.options,
         )
-        tensors = scheme.tensors(quantized, plan.producer, dtype)
+        tensors = scheme.tensors(quantized, plan.profile, dtype)
+        known = layout.rules(rule.type, plan.profile)
     except ValueError as error:
         named = "" if module in str(error) else f"{module}.weight: "
         raise CheckpointError(f"{float_model.path}: {named}{error}") from None
     for suffix, array in tensors.items():
-        label = "FLOAT" if suffix == "bias" else plan.scheme
+        label = rule.type if layout.SELF in known[suffix].labels else known[suffix].labels[0]
         writer.write(f"{module}.{suffix}", array, label)
 
 
 def _range(
-    plan: Plan, module: str, dtype: np.dtype
+    plan: Plan, scheme: Scheme, module: str, dtype: np.dtype
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
     """The input range of a linear, as arrays [1] in the model dtype; None for dynamic types."""
-    if plan.scheme not in STATIC:
+    if "activation_range" not in scheme.takes:
         return None
     for glob, bounds in plan.ranges.items():
         if fnmatchcase(module, glob):
