@@ -14,7 +14,7 @@ from slimspec.schemes.base import register
 BF16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float16), BF16]
 VARIANT = {"L0": "v0", "A0": "v0", "A1": "v1", "MF": "v1"}
-STATIC = {"W8A8", "W8A8_MIX"}
+STATIC = {"W8A8", "W8A8_MIX", "W8A8S", "W8A8SC"}
 N, K = 8, 64
 
 
@@ -88,7 +88,8 @@ def test_forward_is_near_the_float_product(label: str, variant: str) -> None:
     y = scheme.forward(q, x)
     expected = x @ source.weight.T + source.bias
     assert y.dtype == np.float32
-    limit = 0.5 if label.startswith("W4A4") else 0.2 if "W4" in label or "FP8" in label else 0.03
+    coarse = "W4" in label or "FP8" in label or label.startswith("W8A8S")  # ±7 in W8A8S
+    limit = 0.5 if label.startswith("W4A4") else 0.2 if coarse else 0.03
     assert np.abs(y - expected).max() <= limit * np.abs(expected).max()
 
 

@@ -21,7 +21,11 @@ from . import (
     w8a8_dynamic,
     w8a8_mix,
     w8a8_mxfp8,
+    w8a8s,
+    w8a8sc,
     w8a16,
+    w16a16s,
+    w16a16sc,
     wfp8afp8_dynamic,
 )
 from .attention_base import AttentionScheme, QuantizedAttention, attention_schemes
@@ -55,6 +59,10 @@ __all__ = [
     "w8a8_dynamic",
     "w8a8_mix",
     "w8a8_mxfp8",
+    "w8a8s",
+    "w8a8sc",
     "w8a16",
+    "w16a16s",
+    "w16a16sc",
     "wfp8afp8_dynamic",
 ]
