@@ -38,8 +38,8 @@ def count(x: NDArray, bins: int, lo: np.float32, hi: np.float32) -> NDArray:
         for i in range(size):
             value = x[start + i]
             inside = (value >= lo) & (value <= hi)
-            position = min(np.int32((value - lo) * number / width), np.int32(bins - 1))
-            place[i] = position if inside else np.int32(bins)
+            position = (value - lo) * number / width if inside else number
+            place[i] = min(np.int32(position), np.int32(bins - 1)) if inside else np.int32(bins)
         for i in range(size):
             counters[i & 3, place[i]] += 1
     return counters.sum(axis=0)[:bins]
