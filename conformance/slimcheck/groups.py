@@ -9,6 +9,7 @@ from slimcheck.findings import Finding
 from slimcheck.layouts import rules_of, types_of
 from slimspec import layout
 
+USUAL = (32, 64, 128, 256)  # what the older tool takes (its GROUP_SIZE_LIST)
 _BLOCK = re.compile(r"ceil\(k/(\d+)\)")
 
 
@@ -32,7 +33,9 @@ def stated_group_size(ck: Context) -> int | None:
     return 0 if stated is None else as_count(stated)
 
 
-def wrong_group_size(ck: Context, requirement: str) -> Iterator[Finding]:
+def wrong_group_size(
+    ck: Context, requirement: str, suffix: str = "weight_scale"
+) -> Iterator[Finding]:
     """Linears of the requirement's types in groups of another size than the description states.
 
     Where the directory has several sizes the one key cannot fit all, and nothing is said.
@@ -45,6 +48,18 @@ def wrong_group_size(ck: Context, requirement: str) -> Iterator[Finding]:
         if group_size_of(ck, cls):
             yield Finding(
                 requirement, "group_size", f"group_size {stated} in the description",
-                f"group_size {min(sizes)}, as weight_scale has it", cls.names("weight_scale"),
+                f"group_size {min(sizes)}, as {suffix} has it", cls.names(suffix),
                 ck.description_name,
+            )  # fmt: skip
+
+
+def unusual_group_size(ck: Context, requirement: str, suffix: str) -> Iterator[Finding]:
+    """Linears of the requirement's types whose groups have none of the USUAL sizes."""
+    for cls in ck.of(*types_of(requirement)):
+        size = group_size_of(ck, cls)
+        if size is not None and size not in USUAL and suffix in cls.tensors:
+            names = cls.names(suffix)
+            yield Finding(
+                requirement, "size", f"groups of {size}", f"one of {', '.join(map(str, USUAL))}",
+                names, ck.one_file(names),
             )  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from slimcheck.context import types_of_label
 from slimcheck.findings import Finding
 from slimspec import layout, requirements
 from slimspec.layout import LayoutError, TensorRule
@@ -37,6 +38,7 @@ class Problem:
 
     cls: "ModuleClass"
     type: str  # the type whose layout is contradicted
+    types: frozenset[str]  # that type and the wrapper on it
     aspect: str
     suffix: str
     found: str
@@ -56,7 +58,7 @@ def breaches(
         if (
             problem.aspect in aspects
             and (suffixes is None or problem.suffix in suffixes)
-            and (not types or problem.type in types)
+            and (not types or not problem.types.isdisjoint(types))
         ):
             yield breach(ck, requirement, problem)
 
@@ -73,7 +75,8 @@ def foreign_dtypes(
     """
     types = types_of(requirement)
     for problem in ck.problems:
-        if problem.aspect != DTYPE or problem.suffix not in suffixes or problem.type not in types:
+        own = problem.suffix in suffixes and not problem.types.isdisjoint(types)
+        if problem.aspect != DTYPE or not own:
             continue
         if problem.cls.tensors[problem.suffix].dtype not in allowed:
             expected = " or ".join(sorted(allowed))
@@ -186,7 +189,8 @@ class _Judged:
         self, aspect: str, suffix: str, found: str, expected: str, names: tuple[str, ...] = ()
     ) -> Problem:
         names = names or self.cls.names(suffix)
-        return Problem(self.cls, self.type, aspect, suffix, found, expected, names)
+        types = types_of_label(self.own, self.ck.profile) or frozenset({self.type})
+        return Problem(self.cls, self.type, types, aspect, suffix, found, expected, names)
 
     def _labels(self) -> Iterator[Problem]:
         for suffix, spec in self.cls.tensors.items():

@@ -155,13 +155,16 @@ def legacy_has_no_group_size(ck: Context) -> Iterator[Finding]:
         yield said(ck, "DESC-011", "present", found, "no group_size")
 
 
+_OWN_GROUP_SIZE = ("DYN-008", "W8A16-008", "W4A16-008", "W4A8-016", "MX-007")
+
+
 @rule("DESC-012")
 def group_size_is_that_of_the_scales(ck: Context) -> Iterator[Finding]:
-    """Of W8A8_DYNAMIC and W8A16 linears in groups DYN-008 and W8A16-008 speak."""
+    """Some types have a rule of their own."""
     stated = stated_group_size(ck)
     if stated is None or readable(ck) is None:
         return
-    own_rule = types_of("DYN-008") | types_of("W8A16-008")
+    own_rule = frozenset().union(*map(types_of, _OWN_GROUP_SIZE))
     grouped = False
     for cls in ck.classes:
         size = group_size_of(ck, cls)

@@ -9,6 +9,8 @@ from slimcheck.described import as_count, entries, readable
 from slimcheck.findings import Finding
 from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, types_of
 from slimcheck.registry import rule
+from slimcheck.rules.fq import FLATQUANT_TENSORS
+from slimcheck.rules.mx import SVD_BRANCH
 from slimspec.layout.vocabulary import may_be_undescribed
 
 _SHOWN = 8  # numbers of absent experts
@@ -87,11 +89,15 @@ def _tied_head(ck: Context) -> bool:
     return bool(config and config.get("tie_word_embeddings") is True)
 
 
+_OWN_LABEL_RULE = FLATQUANT_TENSORS | SVD_BRANCH  # FQ-005, MX-011
+
+
 @rule("DESC-022")
 def one_label_per_linear(ck: Context) -> Iterator[Finding]:
     for problem in ck.problems:
         static_bias = problem.suffix == "bias" and problem.type in types_of("W8A8-016")
-        if problem.aspect == LABEL and problem.type not in COMPRESSED and not static_bias:
+        own_rule = static_bias or problem.suffix in _OWN_LABEL_RULE
+        if problem.aspect == LABEL and problem.type not in COMPRESSED and not own_rule:
             yield breach(ck, "DESC-022", problem)
 
 

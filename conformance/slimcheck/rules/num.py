@@ -30,8 +30,14 @@ _CHUNK = 1 << 20  # elements looked at together
 _OWN_RULE = {  # suffix -> requirements that judge it for their types
     "input_scale": ("W8A8-004",),
     "deq_scale": ("W8A8-010",),
-    "weight_scale": ("DYN-002", "W8A16-003"),
+    "weight_scale": ("DYN-002", "W8A16-003", "W4A8-003", "MX-008"),
+    "weight_scale_second": ("W4A8-004",),
+    "weight_dual_scale": ("MX-010",),
+    "clip_ratio": ("FQ-003",),
+    "kv_cache_scale": ("KV-002",),
+    "scale": ("FA-003",),
 }
+_OWN_DTYPE = ("W8A8-015", "W8A16-005", "W4A8-003", "W4A4-002", "MX-008", "MX-010")
 _EXPONENT = {
     "F16": (np.uint16, 0x7C00),
     "BF16": (np.uint16, 0x7F80),
@@ -53,7 +59,7 @@ def scales_and_floats_are_numbers(ck: Context, module: Module) -> Iterator[Findi
 
 
 def _scale(module: Module, suffix: str) -> Iterator[Finding]:
-    own = any(module.base_label in types_of(key) for key in _OWN_RULE.get(suffix, ()))
+    own = any(not module.types.isdisjoint(types_of(key)) for key in _OWN_RULE.get(suffix, ()))
     scale = None if own else module.numbers(suffix)
     if scale is None:
         return
@@ -126,7 +132,7 @@ def label_fits_the_tensors(ck: Context) -> Iterator[Finding]:
 
 def _other_float_dtypes(ck: Context) -> Iterator[Finding]:
     """Scales and offsets in a float dtype that the profile does not write."""
-    weight_rules = types_of("W8A8-015") | types_of("W8A16-005")
+    weight_rules = frozenset().union(*map(types_of, _OWN_DTYPE))
     for problem in ck.problems:
         if problem.aspect != DTYPE or not problem.suffix.endswith(("_scale", "_offset")):
             continue

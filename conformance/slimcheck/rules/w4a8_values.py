@@ -1,0 +1,198 @@
+"""W4A8_DYNAMIC: int4 weights under int8 activations, elements."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.context import Context
+from slimcheck.elements import Mask, wrong_elements, wrong_rows
+from slimcheck.findings import Finding
+from slimcheck.modules import Module
+from slimcheck.registry import value_rule
+from slimcheck.rules.w4a8 import variant_of
+from slimcheck.rules.w8a8_values import offsets_are_zero
+from slimcheck.scales import Floats, bare_zeros, no_scale
+from slimspec.numeric import as_float32, to_dtype
+from slimspec.quantize.affine import group_view
+from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
+
+Integers = NDArray[np.int64]
+
+LARGEST_SECOND = 19  # ceil(127 / 7)
+_INT8 = 127
+_SUM_ERROR = 2.0**-20  # of a sum: 16 roundings to float32
+
+
+@value_rule("W4A8-003")
+def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
+    scale = module.numbers("weight_scale")
+    if scale is not None:
+        wrong = no_scale(scale) | bare_zeros(module, scale)
+        yield from wrong_elements("W4A8-003", module, "weight_scale", wrong, "finite, above 0")
+
+
+@value_rule("W4A8-004")
+def second_scale_is_a_small_integer(ck: Context, module: Module) -> Iterator[Finding]:
+    second = module.numbers("weight_scale_second")
+    if second is not None:
+        expected = f"a whole number from 1 to {LARGEST_SECOND}"
+        yield from wrong_elements(
+            "W4A8-004", module, "weight_scale_second", ~_second_level(second), expected
+        )
+
+
+def _second_level(second: Floats) -> Mask:
+    return (second >= 1) & (second <= LARGEST_SECOND) & (np.trunc(second) == second)
+
+
+@value_rule("W4A8-005")
+def second_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
+    spec = module.cls.tensors.get("weight_offset_second")
+    if spec is not None and spec.dtype == "I64":
+        wrong = module.array("weight_offset_second") != 0
+        yield from wrong_elements("W4A8-005", module, "weight_offset_second", wrong, "all 0")
+
+
+@value_rule("W4A8-006")
+def weight_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
+    yield from offsets_are_zero("W4A8-006", module)
+
+
+@value_rule("W4A8-007")
+def first_level_is_int8(ck: Context, module: Module) -> Iterator[Finding]:
+    product = _peaks(module)
+    if product is not None:
+        yield from wrong_elements(
+            "W4A8-007", module, "weight_scale_second", product > _INT8,
+            f"{_INT8} or less, times the largest code of the group", values=product,
+        )  # fmt: skip
+
+
+def _peaks(module: Module) -> Integers | None:
+    """int64 [n, k/g]: largest |code| of each group times its second scale, 0 for no scale."""
+    codes, second = module.codes, module.numbers("weight_scale_second")
+    if codes is None or second is None or not _cuts(codes, second):
+        return None
+    groups = group_view(codes, codes.shape[1] // second.shape[1])  # (n, k // g, g)
+    least, most = groups.min(axis=2, initial=0), groups.max(axis=2, initial=0)
+    peak = np.maximum(most.astype(np.int64), -least.astype(np.int64))
+    whole = np.where(_second_level(second), second, np.float32(0)).astype(np.int64)
+    return whole * peak
+
+
+def _cuts(codes: NDArray[np.int8], second: Floats) -> bool:
+    """Whether the scales belong to equal groups of the rows."""
+    n, k = codes.shape
+    shape = second.shape
+    return len(shape) == 2 and shape[0] == n and 0 < shape[1] <= k and k % shape[1] == 0
+
+
+@value_rule("W4A8-008")
+def weight_has_no_minus_8(ck: Context, module: Module) -> Iterator[Finding]:
+    least = module.row_min
+    if least is not None:
+        yield from wrong_rows("W4A8-008", module, least == -8, least, "least", "-7 or more")
+
+
+@value_rule("W4A8-010")
+def scale_bias_is_eight_sums(ck: Context, module: Module) -> Iterator[Finding]:
+    """Sums of integers are exact; what a float32 sum in any order gives lies near them."""
+    stored, level, scale = _float32(module, "scale_bias"), _int8_level(module), _row_scale(module)
+    if stored is None or level is None or scale is None:
+        return
+    (n, k), (rows, usable) = level.shape, scale
+    chunks = scale_bias_chunks(module.name, variant_of(ck.profile))
+    if chunks is None or stored.shape != (n, chunks) or k % chunks:  # W4A8-009, -011, -017
+        return
+    sums = level.reshape(n, chunks, k // chunks).sum(axis=2, dtype=np.int64)
+    used = _rounded(module, rows).astype(np.float64)
+    with np.errstate(all="ignore"):  # a scale near the largest float32 is infinite in bfloat16
+        wanted = 8.0 * sums * used
+    wrong = ~_near(stored, wanted, used) & usable
+    yield from wrong_elements(
+        "W4A8-010", module, "scale_bias", wrong, "8 Σ codes · scales",
+        instead=wanted, note=_likely(stored, wrong, sums, rows, used),
+    )  # fmt: skip
+
+
+def _near(stored: Floats, wanted: NDArray[np.float64], step: NDArray[np.float64]) -> Mask:
+    """Within a quarter of what one code contributes, or within the error of the sum."""
+    with np.errstate(all="ignore"):  # NaN and infinity are near nothing
+        bound = np.maximum(8.0 * step / 4, _SUM_ERROR * np.abs(wanted))
+        return np.asarray(np.abs(stored.astype(np.float64) - wanted) <= bound)
+
+
+def _float32(module: Module, suffix: str) -> Floats | None:
+    spec = module.cls.tensors.get(suffix)
+    return module.array(suffix) if spec is not None and spec.dtype == "F32" else None
+
+
+def _row_scale(module: Module) -> tuple[Floats, Mask] | None:
+    """float32 [n, 1]: weight_scale with 1 for what is none; bool [n, 1]: which rows to judge."""
+    scale, codes = _float32(module, "weight_scale"), module.codes
+    if scale is None or codes is None or scale.shape != (codes.shape[0], 1):
+        return None
+    usable = ~no_scale(scale)
+    second = module.numbers("weight_scale_second")
+    if second is not None:  # W4A8-004, W4A8-007
+        peaks = _peaks(module)
+        if peaks is None:
+            return None
+        usable &= (_second_level(second) & (peaks <= _INT8)).all(axis=1, keepdims=True)
+    return np.where(usable, scale, np.float32(1)), usable
+
+
+def _int8_level(module: Module) -> NDArray[np.int8] | None:
+    """int8 [n, k]: the codes, on two levels times their second scale; rows of none are zero."""
+    codes, second = module.codes, module.numbers("weight_scale_second")
+    if codes is None or second is None:
+        return codes
+    peaks = _peaks(module)
+    if peaks is None:
+        return None
+    fits = _second_level(second) & (peaks <= _INT8)
+    return level_one(codes, np.where(fits, second, np.float32(0)))
+
+
+def _rounded(module: Module, scale: Floats) -> Floats:
+    """The scale as the sum takes it: in bfloat16 on two levels."""
+    if "weight_scale_second" not in module:
+        return scale
+    return as_float32(to_dtype(scale, ml_dtypes.bfloat16))
+
+
+def _likely(
+    stored: Floats, wrong: Mask, sums: Integers, scale: Floats, used: NDArray[np.float64]
+) -> str:
+    """The cause, where one explains every wrong element."""
+    wide = scale.astype(np.float64)
+    causes: dict[str, tuple[Any, NDArray[np.float64]]] = {
+        "the factor 8 is left out": (1.0 * sums * used, used),
+        "the sign is turned": (-8.0 * sums * used, used),
+        "weight_scale is not in bfloat16": (8.0 * sums * wide, wide),
+    }
+    for cause, (values, step) in causes.items():
+        if wrong.any() and _near(stored, values, step)[wrong].all():
+            return cause
+    return ""
+
+
+@value_rule("W4A8-019")
+def unsummed_scale_bias_is_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
+    stored, scale, codes = _float32(module, "scale_bias"), _row_scale(module), module.codes
+    if stored is None or scale is None or codes is None or stored.shape != codes.shape:
+        return
+    if scale_bias_chunks(module.name, variant_of(ck.profile)) is not None:
+        return
+    rows, usable = scale
+    level = _int8_level(module)
+    if level is None:
+        return
+    wanted = bias_terms(level, _rounded(module, rows))
+    wrong = (stored != wanted) & usable
+    yield from wrong_elements(
+        "W4A8-019", module, "scale_bias", wrong, "code · scales, not summed", instead=wanted
+    )
