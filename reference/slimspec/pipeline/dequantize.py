@@ -9,6 +9,7 @@ from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.numeric import to_dtype
 
+NO_TYPES = dict.fromkeys(("quantize", "mla_quantize", "moe_quantize", "mtp_quantize"))
 FLOAT_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 
 
@@ -35,24 +36,39 @@ def dequantize_directory(
     checkpoint = _open_quantized(source)
     tag = dtype or checkpoint.model_dtype or "F32"
     labels = checkpoint.description.labels if checkpoint.description else {}
-    parts = layout.attachments(checkpoint.profile.name or "A1")  # what wrappers add to a linear
+    profile = checkpoint.profile.name or "A1"
     done = 0
     with CheckpointWriter(
         out, profile="FLOAT", part_file_size=int(part_file_size * GIB) or None, overwrite=overwrite
     ) as writer:
-        writer.copy_companions(source, changes={"quantize": None, "torch_dtype": _torch(tag)})
+        writer.copy_companions(source, changes={**NO_TYPES, "torch_dtype": _torch(tag)})
         for tensor in checkpoint.table:
             label = labels.get(tensor.name, "FLOAT")
-            base = layout.base_label(label)
             suffix = tensor.name.rpartition(".")[2]
-            if base is not None and label != "FLOAT" and suffix == "weight":
+            if label != "FLOAT" and suffix == "weight" and layout.base_label(label):
                 _write_weight(checkpoint, tensor.name, label, tag, writer)
                 done += 1
-            elif base == "FLOAT" and suffix not in parts and tensor.dtype in FLOAT_DTYPES.values():
+            elif tensor.dtype in FLOAT_DTYPES.values() and _stays(label, suffix, profile):
                 array = checkpoint.tensor(tensor.name)
                 writer.write(tensor.name, to_dtype(array, whole_dtype(tag)), None)
             progress(tensor.end - tensor.begin)
     return done
+
+
+def _stays(label: str, suffix: str, profile: str) -> bool:
+    """True for tensors of the float model, a bias under the label of its linear included.
+
+    What wrappers add to a linear is not one of them.
+    """
+    if suffix in layout.attachments(profile):
+        return False
+    if layout.base_label(label) == "FLOAT":
+        return True
+    found = layout.resolve(label)
+    if found is None or profile not in found[0].profiles or suffix != "bias":
+        return False
+    rule = layout.rules(label, profile).get(suffix)
+    return rule is not None and layout.SELF in rule.labels
 
 
 def _torch(tag: str) -> str:
