@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .description import PREFIX
 from .errors import CheckpointError, clip
+from .profile import PART
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -21,7 +22,8 @@ def check_free(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CheckpointError(f"{clip(str(out))}: exists and is not empty (overwrite not asked)")
-    if not any(n.endswith(".safetensors") or n.startswith(PREFIX) for n in names):
+    known = (n.endswith(".safetensors") or n.startswith(PREFIX) or PART.fullmatch(n) for n in names)
+    if not any(known):
         raise CheckpointError(f"{clip(str(out))}: holds no checkpoint, so it is not overwritten")
 
 

@@ -10,6 +10,8 @@ import slimspec
 _COMMANDS = {
     "quantize": "quantize a float directory into a conforming directory",
     "dequantize": "turn a quantized directory back into a float directory",
+    "compress": "split a sparse directory over ranks and compress it into parts",
+    "decompress": "rebuild the sparse directory from compressed parts",
     "inspect": "print what is in a checkpoint directory",
 }
 

@@ -135,7 +135,7 @@ def _check_dtype(source: SparseSource, to_float16: bool) -> None:
         raise CheckpointError(f"{where}: a bfloat16 model has no W8A8SC form, expected float16")
     if source.dtype != "F16" and not to_float16:
         raise CheckpointError(
-            f"{where}: the model is {source.dtype}, expected F16; ask for the conversion to float16"
+            f"{where}: the model is {source.dtype}, expected F16; --to-float16 converts it"
         )
 
 

@@ -54,7 +54,9 @@ def query_blocks(heads: int, kv_heads: int, ranks: int, *, pad: bool = False) ->
     if heads % ranks == 0:
         return even_blocks(heads, ranks)
     if not pad:
-        raise ValueError(f"{heads} attention heads do not divide by {ranks} ranks")
+        raise ValueError(
+            f"{heads} attention heads do not divide by {ranks} ranks; --pad-heads adds zero heads"
+        )
     width = -(-heads // ranks)
     blocks = _grouped(heads, width, ranks) if heads != kv_heads else _trailing(heads, width, ranks)
     if sorted(i for b in blocks for i in range(b.start, b.stop)) != list(range(heads)):
