@@ -1,0 +1,83 @@
+"""HQQ: what one round does, when it stops, and what it improves."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from slimspec.quantize.affine import dequantize
+from slimspec.quantize.hqq import HqqOptions, optimize_hqq, quantize_hqq
+from slimspec.quantize.minmax import quantize_minmax
+
+
+def _weight(n: int = 8, k: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).standard_t(3, (n, k)).astype(np.float32)
+
+
+def test_mean_error_falls_against_the_start() -> None:
+    w = _weight()
+    start = quantize_minmax(w, bits=4, variant="v0")
+    made = quantize_hqq(w, bits=4)
+    before = np.abs(w - dequantize(start.q, start.scale, start.offset)).mean()
+    after = np.abs(
+        w - dequantize(made.q, *(np.float32(v) for v in (made.scale, made.offset)))
+    ).mean()
+    assert after < before
+
+
+def test_one_round_is_the_least_squares_scale_of_the_shrunken_target() -> None:
+    w = _weight(1, 16)
+    start = quantize_minmax(w, bits=4, variant="v0")
+    scale, _ = optimize_hqq(w, start.scale, start.offset, bits=4, options=HqqOptions(rounds=1))
+    q, s = start.q.astype(np.float64), float(start.scale[0, 0])
+    e = w - q * s
+    with np.errstate(divide="ignore"):
+        shrunk = np.sign(e) * np.maximum(np.abs(e) - np.abs(e) ** (0.7 - 1) / 10, 0)
+    expected = (q * (w - shrunk)).sum() / (q * q).sum()
+    # Kept only if the error fell; then it is one float16 rounding away (2^-11).
+    kept = float(scale[0, 0])
+    assert min(abs(kept - expected) / expected, abs(kept - s) / s) <= 2.0**-11
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_results_are_float16_per_row_or_per_tensor(dtype: type) -> None:
+    w = _weight().astype(dtype)
+    start = quantize_minmax(w, bits=4, variant="v0")
+    scale, offset = optimize_hqq(w, start.scale, start.offset, bits=4)
+    assert (scale.dtype, scale.shape, offset.shape) == (np.float16, (8, 1), (8, 1))
+    whole = quantize_minmax(w, bits=4, variant="v0", granularity="tensor")
+    scale, offset = optimize_hqq(
+        w,
+        whole.scale,
+        whole.offset,
+        bits=4,
+        per_tensor=True,
+        options=HqqOptions(scale=True, zero=True),
+    )
+    assert scale.shape == offset.shape == (1,)
+
+
+def test_zero_points_are_integers_and_scales_untouched_when_only_they_are_solved() -> None:
+    w = _weight() + np.float32(1)
+    start = quantize_minmax(w, bits=8, symmetric=False, variant="v0")
+    scale, offset = optimize_hqq(
+        w, start.scale, start.offset, bits=8, options=HqqOptions(scale=False, zero=True)
+    )
+    assert (scale == start.scale.astype(np.float16)).all()
+    assert (offset == np.rint(offset)).all()
+
+
+def test_row_of_zeros_does_not_spoil_the_others() -> None:
+    w = _weight()
+    w[3] = 0
+    start = quantize_minmax(w, bits=4, variant="v0")
+    scale, _ = optimize_hqq(w, start.scale, start.offset, bits=4)
+    assert np.isfinite(np.delete(scale, 3)).all()
+
+
+def test_nan_is_refused_with_its_index() -> None:
+    w = _weight()
+    w[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"\(1, 2\)"):
+        optimize_hqq(w, np.ones((8, 1), np.float32), np.zeros((8, 1), np.float32), bits=4)
