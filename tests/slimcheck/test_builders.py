@@ -22,6 +22,8 @@ VALID = [
     *(("W8A8S", profile, "F16") for profile in ("L0", "A0")),
     ("W8A8_TIMESTEP", "A0", "F16"),
     ("W8A8SC", "SC", "F16"),
+    *(("W16A16S", "A1", dtype) for dtype in ("F16", "BF16", "F32")),
+    ("W16A16SC", "SC", "F16"),
 ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from slimcheck.context import Context
 from slimcheck.described import as_count, entries, readable, said, shown
 from slimcheck.findings import Finding
-from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breaches
+from slimcheck.layouts import COMPRESSED, MISSING, breaches
 from slimcheck.registry import rule
 
 _STREAM = frozenset({"weight", "index", "info"})
@@ -17,12 +17,12 @@ def compressed_weights_are_whole(ck: Context) -> Iterator[Finding]:
     if not (isinstance(stated, str) and stated in COMPRESSED) and readable(ck):
         found = f"model_quant_type {shown(stated)}"
         yield said(ck, "DESC-029", "model", found, "W8A8SC or W16A16SC")
-    yield from breaches(ck, "DESC-029", {MISSING, LABEL}, _STREAM)
+    yield from breaches(ck, "DESC-029", {MISSING}, _STREAM)  # labels: SC-012
 
 
 @rule("DESC-030")
 def compressed_linears_have_their_companions(ck: Context) -> Iterator[Finding]:
-    for finding in breaches(ck, "DESC-030", {MISSING, LABEL}):
+    for finding in breaches(ck, "DESC-030", {MISSING}):
         if finding.tensors[0].rpartition(".")[2] not in _STREAM:
             yield finding
 

@@ -95,8 +95,9 @@ _OWN_LABEL_RULE = FLATQUANT_TENSORS | SVD_BRANCH  # FQ-005, MX-011
 @rule("DESC-022")
 def one_label_per_linear(ck: Context) -> Iterator[Finding]:
     for problem in ck.problems:
-        static_bias = problem.suffix == "bias" and problem.type in types_of("W8A8-016")
-        own_rule = static_bias or problem.suffix in _OWN_LABEL_RULE
+        bias_rule = types_of("W8A8-016") | types_of("SP-005")
+        own_bias = problem.suffix == "bias" and problem.type in bias_rule
+        own_rule = own_bias or problem.suffix in _OWN_LABEL_RULE
         if problem.aspect == LABEL and problem.type not in COMPRESSED and not own_rule:
             yield breach(ck, "DESC-022", problem)
 

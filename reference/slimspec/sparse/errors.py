@@ -76,12 +76,21 @@ class StreamDefect:
         return CODES[self.code][1]
 
     @property
+    def place(self) -> str:
+        """ "tile 3, engine 0, packet 12, bit 40", as far as it is known."""
+        names = ("tile", "engine", "packet", "bit")
+        return ", ".join(f"{n} {value}" for n in names if (value := getattr(self, n)) is not None)
+
+    @property
+    def rule(self) -> str:
+        """The rule that is violated, as a sentence."""
+        return CODES[self.code][2]
+
+    @property
     def message(self) -> str:
         """One line: place, code, rule, found, expected."""
-        names = ("tile", "engine", "packet", "bit")
-        place = [f"{name} {value}" for name in names if (value := getattr(self, name)) is not None]
-        rule = f"{self.code}: {CODES[self.code][2]}; found {self.found}, expected {self.expected}"
-        return ", ".join(place) + ": " + rule if place else rule
+        said = f"{self.code}: {self.rule}; found {self.found}, expected {self.expected}"
+        return f"{self.place}: {said}" if self.place else said
 
 
 class StreamError(ValueError):
