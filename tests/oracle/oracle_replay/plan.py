@@ -23,6 +23,7 @@ from slimspec.quantize.ssz import quantize_ssz
 from slimspec.schemes import InputParams, Linear, Options, QuantizedLinear, Scheme
 
 from .case import Case
+from .rotated import rotated_weight
 
 STORED = "stored parameters"
 
@@ -47,6 +48,7 @@ class Plan:
 
     `solver` makes the integers where that is not min-max; its sums may run in another order.
     `unknown` says what the producer had and did not store; such a plan only measures.
+    `summed`: the weight itself comes from sums, whose order may show.
     """
 
     linear: Linear
@@ -56,6 +58,12 @@ class Plan:
     solver: Solver | None = None
     batches: Batches = field(default_factory=list)
     unknown: str = ""
+    summed: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """True if every bit must come out: formulas alone, no sums."""
+        return self.solver is None and not self.unknown and not self.summed
 
     def quantize(self, scheme: Scheme) -> QuantizedLinear:
         """Return the linear as the producer quantized it."""
@@ -76,6 +84,10 @@ def plan(
     if case.variant is None:
         raise NotReplayedError("no recipe")
     if scheme.label == "FLOAT":
+        turned = rotated_weight(case, name)
+        if turned is not None:
+            made = Linear(turned, case.model.get(f"{name}.bias"), name)
+            return Plan(made, Options(case.variant), "stored rotation", "rotated", summed=True)
         return Plan(_float_linear(case, name), Options(case.variant), method="copied")
     read = _options_v0 if case.variant == "v0" else _options_v1
     options, observer, method = read(case, name)

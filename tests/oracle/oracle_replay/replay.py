@@ -118,7 +118,7 @@ def _redo(case: Case, output: Output, profile: str | None, name: str, label: str
         label,
         made.method,
         made.unknown or made.source,
-        exact=made.solver is None and not made.unknown,
+        exact=made.exact,
         unknown=made.unknown,
     )
     try:
@@ -129,10 +129,10 @@ def _redo(case: Case, output: Output, profile: str | None, name: str, label: str
         return report
     given = ("input_scale", "input_offset") if made.source == STORED else ()
     _compare(tensors, stored, report, given)
-    if label != "FLOAT":
+    if label != "FLOAT" or not made.exact:
         codes = scheme.from_tensors(stored, profile, name).weight
         report.codes = codes.size
-        report.equal_codes = int((q.weight.view(np.uint8) == codes.view(np.uint8)).sum())
+        report.equal_codes = _equal(q.weight, codes)
     return report
 
 
@@ -200,10 +200,15 @@ def _compare(
                 f"{suffix} {ours.dtype}{ours.shape}, stored {theirs.dtype}{theirs.shape}"
             )
             continue
-        same = bytes_of(ours) == bytes_of(theirs)
-        equal = int(same.reshape(ours.size, -1).all(axis=1).sum())
+        equal = _equal(ours, theirs)
         if equal < ours.size:
             report.mismatches.append(f"{suffix} differs in {ours.size - equal} of {ours.size}")
+
+
+def _equal(ours: NDArray, theirs: NDArray) -> int:
+    """Return how many elements have the same bits; both of one dtype and size."""
+    same = bytes_of(ours) == bytes_of(theirs)
+    return int(same.reshape(ours.size, -1).all(axis=1).sum())
 
 
 def bytes_of(array: NDArray) -> NDArray[np.uint8]:
