@@ -19,6 +19,7 @@ from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
 from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
+from slimspec.quantize.mxfp4 import CEIL_X
 from slimspec.quantize.ssz import quantize_ssz
 from slimspec.schemes import InputParams, Linear, Options, QuantizedLinear, Scheme
 
@@ -33,7 +34,16 @@ Observer = Callable[[Batches], tuple[NDArray, NDArray]]
 Solver = Callable[[Linear, Options, int, Batches], IntegerWeight]
 
 V1_MINMAX = {"WeightPerChannelMinmax", "WeightPerGroupMinmax", "MXWeightPerBlockMinmax", "minmax"}
-V1_MX_METHODS = {"WeightFouroverSixQuantizer": "fouroversix", "fouroversix": "fouroversix"}
+V1_MX_METHODS = {  # class or method of the weight quantizer -> method of our scheme
+    "WeightFouroverSixQuantizer": "fouroversix",
+    "fouroversix": "fouroversix",
+    "MXWeightPerBlockMseRound": "mse_round",
+    "mse_round": "mse_round",
+    "MXWeightPerBlockCeilX": "ceil_x",
+    "ceil_x": "ceil_x",
+    "MXWeightDualScaleMinmax": "minmax",
+    "dualscale": "minmax",
+}
 V1_OBSERVED = {"ActPerTensorMinmax", "ActPDMixMinmax", "ActPerTensorHistogram"}
 KEEPS_WEIGHTS = {"linear_quant", "dynamic_cache", "fa3_quant"}  # v1 steps that change no float
 
@@ -177,14 +187,16 @@ def _options_v1(case: Case, name: str) -> Read:
     seen, config = case.linear(name), _qconfig(case, name)
     weight, act = config.get("weight", {}), config.get("act") or {}
     solver = seen.get("weight_quantizer") or weight.get("method")
+    extra = weight.get("ext") or {}
     by_formula = solver in V1_MINMAX or solver in V1_MX_METHODS
+    if extra.get("enable_search") or extra.get("ceil_x_value", CEIL_X) != CEIL_X:
+        by_formula = False
     method = "min-max" if by_formula else str(solver)
     options = Options(
         "v1",
         symmetric=weight.get("symmetric", True),
-        group_size=(weight.get("ext") or {}).get("group_size", 0)
-        if weight.get("scope") == "per_group"
-        else 0,
+        group_size=extra.get("group_size", 0) if weight.get("scope") == "per_group" else 0,
+        dual_block=extra.get("dual_block_size", 0),
         activation_symmetric=act.get("symmetric", False),
         method=V1_MX_METHODS.get(str(solver), "minmax"),
     )
