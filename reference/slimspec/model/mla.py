@@ -1,0 +1,59 @@
+"""Multi-head latent attention of DeepSeek-V2 and -V3, keys and values expanded from the latent.
+
+    q = W_qb·norm(W_qa·x),  [c, k_rope] = W_kva·x,  [k_nope, v] = W_kvb·norm(c)
+
+Each head's key is its k_nope beside the one k_rope that all heads share.
+
+Source: arXiv 2405.04434 section 2.1; DeepSeek-V3 repository, modeling_deepseek.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .attention import attend_and_project, split_heads
+from .cache import KVCache
+from .rope import cos_sin, halves_of_pairs, rotate
+from .scope import Scope
+
+LATENT_EPS = 1e-6  # of q_a_layernorm and kv_a_layernorm, whatever rms_norm_eps says
+
+
+def latent_attention(
+    scope: Scope,
+    layer: int,
+    prefix: str,
+    x: NDArray,
+    positions: NDArray[np.int64],
+    cache: KVCache | None,
+) -> NDArray:
+    """Self-attention of a DeepSeek layer; arguments and result as grouped_query_attention."""
+    a = scope.architecture
+    assert a.latent is not None
+    assert a.rope is not None
+    sizes, bias = a.latent, a.attention_bias
+    cos, sin = cos_sin(a.rope, positions, x.dtype)
+    q = split_heads(_queries(scope, prefix, x), a.heads)  # (h, t, nope + rope)
+    down = scope.linear(f"{prefix}.kv_a_proj_with_mqa", x, sizes.kv_rank + sizes.rope, bias)
+    latent, k_rope = np.split(down, [sizes.kv_rank], axis=1)
+    latent = scope.rms_norm(f"{prefix}.kv_a_layernorm", latent, LATENT_EPS)
+    up = scope.linear(f"{prefix}.kv_b_proj", latent, a.heads * (sizes.nope + sizes.value))
+    k_nope, v = np.split(split_heads(up, a.heads), [sizes.nope], axis=2)  # (h, t, ·)
+    k_rope = rotate(halves_of_pairs(k_rope[None]), cos, sin)  # (1, t, rope)
+    q_nope, q_rope = np.split(q, [sizes.nope], axis=2)
+    q = np.concatenate([q_nope, rotate(halves_of_pairs(q_rope), cos, sin)], axis=2)
+    shared = np.broadcast_to(k_rope, (a.heads, *k_rope.shape[1:]))
+    k = np.concatenate([k_nope, shared], axis=2)  # (h, t, nope + rope)
+    return attend_and_project(scope, layer, prefix, (q, k, v), cache)
+
+
+def _queries(scope: Scope, prefix: str, x: NDArray) -> NDArray:
+    """Queries of all heads, through the latent of the queries where there is one."""
+    a = scope.architecture
+    assert a.latent is not None
+    if not a.latent.q_rank:
+        return scope.linear(f"{prefix}.q_proj", x, a.heads * a.head_dim)
+    down = scope.linear(f"{prefix}.q_a_proj", x, a.latent.q_rank, a.attention_bias)
+    down = scope.rms_norm(f"{prefix}.q_a_layernorm", down, LATENT_EPS)
+    return scope.linear(f"{prefix}.q_b_proj", down, a.heads * a.head_dim)
