@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from slimspec.checkpoint import Checkpoint, open_checkpoint
+from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.patterns import collapse
 
 _WIDTH = 150  # of the table where the output is no terminal
@@ -18,19 +19,37 @@ _SCALES = ("scale", "scale_second")  # how the names of scale tensors end
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR")
+    add = parser.add_argument
+    add("directory", metavar="DIR")
+    add("--tiles", action="store_true", help="show how far the tiles of compressed weights shrank")
+    add("-o", "--out", metavar="FILE", help="with --tiles: draw a heat map, .svg, .png or .pdf")
+    add("--overwrite", action="store_true", help="replace an existing FILE")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the table.
 
     Raises:
-        CheckpointError: the directory cannot be read.
+        CheckpointError: the directory cannot be read, or the picture cannot be written.
     """
+    if args.out and not args.tiles:
+        raise CheckpointError("-o FILE: expected --tiles with it")
     checkpoint = open_checkpoint(args.directory)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    if args.tiles:
+        _tiles(checkpoint, console, args.out, args.overwrite)
+        return
     for holder in [part.checkpoint for part in checkpoint.parts] or [checkpoint]:
         _print(holder, console)
+
+
+def _tiles(checkpoint: Checkpoint, console: Console, out: str | None, overwrite: bool) -> None:
+    from slimspec.cli.tiles import print_table, read_grids, save_picture
+
+    grids = read_grids(checkpoint)
+    if out is not None:
+        save_picture(grids, Path(out), checkpoint.path.resolve().name, overwrite)
+    print_table(grids, console)
 
 
 @dataclass
