@@ -122,6 +122,9 @@ def heads_of(config: Config | None, pad: bool) -> Heads | None:
     for key, value in ((_HEADS, attention), (_KV_HEADS, kv)):
         if type(value) is not int or not 0 < value < 1 << 20:
             raise CheckpointError(f"{config.name}: {key}: found {clip(value)}, expected a count")
+    if attention % kv:
+        found = f"{attention} and {kv}, expected a multiple"
+        raise CheckpointError(f"{config.name}: {_HEADS} and {_KV_HEADS}: found {found}")
     return Heads(attention, kv, pad)
 
 
