@@ -64,7 +64,7 @@ def test_scale_of_a_kv_cache(builders, judge, value):
             draft.add(prefix + "kv_cache_offset", np.zeros(16, np.float16), "C8")
     draft.description |= {"kv_cache_type": "C8", "kv_quant_type": "C8"}
     draft.edit("kv_cache_scale", 2, value, "model.layers.0.self_attn.k_proj")
-    assert judge(draft).ids == {"NUM-001"}
+    assert judge(draft).ids == {"KV-002"}
 
 
 def test_scale_of_a_type_without_a_chapter_of_its_own(builders, judge):

@@ -106,7 +106,7 @@ _NUMBER = re.compile(r"\.\d+(?=\.)")
 _LAYER_TYPE = re.compile(r"(?:(Q?K?V?P?)_)?(FP8|INT8|MXFP4|MXFP8)(_DYNAMIC)?(?:_|$)")
 
 
-def _layer_type(text: str) -> list[tuple[str, bool]] | None:
+def layer_type(text: str) -> list[tuple[str, bool]] | None:
     """Groups of a `*.quant_type`: (letters, dynamic); None if the text is none."""
     groups: list[tuple[str, bool]] = []
     at = 0
@@ -126,7 +126,7 @@ def layer_types_go_with_scales(ck: Context) -> Iterator[Finding]:
         if not is_layer_type(name):
             continue
         attention = name.removesuffix(".quant_type")
-        groups = _layer_type(text)
+        groups = layer_type(text)
         if groups is None:
             form = "letters of Q, K, V, P and FP8, INT8, MXFP4 or MXFP8, perhaps _DYNAMIC"
             yield entries(ck, "DESC-027", "form", shown(text), form, (name,))

@@ -9,6 +9,7 @@ from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
+from slimcheck.rules.desc_attention import layer_type
 from slimcheck.scales import no_scale
 from slimspec import layout, requirements
 
@@ -43,6 +44,7 @@ def roles_are_complete(ck: Context) -> Iterator[Finding]:
         roles = {name.partition(".")[0] for name in have}
         if ck.profile in _STATIC:
             roles |= {"fa_q", "fa_k"} if attention in latent else set(_ROLES)
+        roles |= _stated_roles(ck, attention, roles)
         for wanted in (f"{role}.{suffix}" for role in sorted(roles) for suffix in _SUFFIXES):
             name = join(attention, wanted)
             if wanted not in have and name not in ck.labels:  # DESC-021
@@ -50,6 +52,19 @@ def roles_are_complete(ck: Context) -> Iterator[Finding]:
     for wanted, names in absent.items():
         found = f"no {wanted} beside the others"
         yield Finding("FA-001", "missing", found, wanted, tuple(names))
+
+
+def _stated_roles(ck: Context, attention: str, stored: set[str]) -> set[str]:
+    """Roles that `{attn}.quant_type` calls static together with one that is stored.
+
+    Where none of them is stored DESC-027 says so.
+    """
+    found: set[str] = set()
+    for letters, dynamic in layer_type(ck.labels.get(f"{attention}.quant_type", "")) or ():
+        group = {f"fa_{letter.lower()}" for letter in letters} & set(_ROLES)
+        if not dynamic and not group.isdisjoint(stored):
+            found |= group
+    return found
 
 
 def _latent(ck: Context) -> set[str]:

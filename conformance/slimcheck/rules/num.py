@@ -37,7 +37,9 @@ _OWN_RULE = {  # suffix -> requirements that judge it for their types
     "kv_cache_scale": ("KV-002",),
     "scale": ("FA-003",),
 }
-_OWN_DTYPE = ("W8A8-015", "W8A16-005", "W4A8-003", "W4A4-002", "MX-008", "MX-010")
+_OWN_DTYPE = (  # requirements that judge the dtypes of weight_scale and weight_offset
+    "W8A8-015", "W8A16-005", "W4A8-003", "W4A4-002", "MX-001", "MX-004", "MX-008", "MX-010",
+)  # fmt: skip
 _EXPONENT = {
     "F16": (np.uint16, 0x7C00),
     "BF16": (np.uint16, 0x7F80),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context
-from slimcheck.elements import Mask, wrong_elements, wrong_rows
+from slimcheck.elements import Mask, wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.modules import Module
 from slimcheck.registry import value_rule
@@ -23,6 +23,7 @@ Integers = NDArray[np.int64]
 
 LARGEST_SECOND = 19  # ceil(127 / 7)
 _INT8 = 127
+_RARE = 32  # of so many codes one may be -8; of random ones, two would be
 _SUM_ERROR = 2.0**-20  # of a sum: 16 roundings to float32
 
 
@@ -91,10 +92,15 @@ def _cuts(codes: NDArray[np.int8], second: Floats) -> bool:
 
 
 @value_rule("W4A8-008")
-def weight_has_no_minus_8(ck: Context, module: Module) -> Iterator[Finding]:
-    least = module.row_min
-    if least is not None:
-        yield from wrong_rows("W4A8-008", module, least == -8, least, "least", "-7 or more")
+def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
+    codes = module.codes
+    if codes is None or not codes.size:
+        return
+    count = int(np.count_nonzero(codes == -8))
+    if count * _RARE >= codes.size:
+        found, expected = f"{count} of {codes.size} codes are -8", f"fewer than one in {_RARE}"
+        name = module.tensor("weight")
+        yield Finding("W4A8-008", "share", found, expected, (name,), module.file("weight"))
 
 
 @value_rule("W4A8-010")
