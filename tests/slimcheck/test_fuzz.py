@@ -19,6 +19,18 @@ KINDS = [
     ("A1", "W8A8"), ("A0", "W8A8"), ("L0", "W8A8"), ("MF", "W8A8"), ("A0", "W8A8_TIMESTEP"),
     ("A1", "W8A8_MIX"), ("A0", "W8A8S"), ("SC", "W8A8SC"), ("A1", "W8A8_DYNAMIC"), ("A0", "W8A16"),
 ]  # fmt: skip
+LOWBIT = [  # arguments of builders_lowbit.make
+    {"profile": "A0", "type_": "W4A16", "group": 32},
+    {"profile": "L0", "type_": "W4A16", "fa": True},
+    {"profile": "A0", "type_": "W4A8_DYNAMIC", "group": 32, "kv": True},
+    {"profile": "A1", "type_": "W4A8_DYNAMIC", "rename": "kv_b_proj"},
+    {"profile": "A1", "type_": "W4A4_DYNAMIC", "wrapper": "FLATQUANT", "kv": True},
+    {"profile": "A1", "type_": "W4A4_MXFP4", "wrapper": "FLATQUANT"},
+    {"profile": "MF", "type_": "W4A4_MXFP4", "wrapper": "SVD", "fa": True},
+    {"profile": "A1", "type_": "W4A4_MXFP4_DUALSCALE"},
+    {"profile": "A1", "type_": "W8A8_MXFP8", "fa": True},
+    {"profile": "A1", "type_": "WFP8AFP8_DYNAMIC"},
+]
 TAGS = [
     "BOOL", "U8", "I8", "F8_E4M3", "F8_E8M0", "F4", "I16", "F16", "BF16", "I32", "F32", "C64",
     "F64", "I64", "U64",
@@ -31,13 +43,14 @@ values = st.recursive(
 )
 labels = st.sampled_from(
     ["FLOAT", "W8A8", "W8A8_DYNAMIC", "W8A8_MIX", "W8A16", "W4A16", "W8A8S", "W8A8SC", "NF4", "C8",
-     "W4A8_DYNAMIC", "W8A8_MXFP8", "FAQuant", "norm", "reduce", "FLOAT_FLATQUANT", "W8A8_SVD", ""]
+     "W4A8_DYNAMIC", "W8A8_MXFP8", "FAQuant", "norm", "reduce", "FLOAT_FLATQUANT", "W8A8_SVD", "",
+     "W4A4_MXFP4_FLATQUANT", "W4A4_FLATQUANT_DYNAMIC", "W4A4_MXFP4_DUALSCALE"]
 )  # fmt: skip
 shapes = st.lists(st.sampled_from([0, 1, 2, 3, 16, 32, 64, 100]), max_size=3)
 keys = st.sampled_from(
     ["model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type", "metadata",
-     "fa_quant_type", "reduce_quant_type", "optional", "thinker.version", "a.quant_type", "", "x",
-     "q_proj.kv_cache_scale", "model.layers.0.mlp.experts.7.up_proj.weight"]
+     "fa_quant_type", "reduce_quant_type", "max_supported_tp", "optional",
+     "thinker.version", "a.quant_type", "", "x", "q_proj.kv_cache_scale", "model.layers.0.mlp.experts.7.up_proj.weight"]
 )  # fmt: skip
 edits = st.lists(
     st.tuples(
@@ -121,7 +134,22 @@ def damage(file: Path, edit) -> None:
 )
 @given(changes=edits, forced=st.sampled_from(PROFILES), dtype=st.sampled_from(["F16", "BF16"]))
 def test_no_edit_makes_the_judge_raise(builders, profile, type_, changes, forced, dtype):
-    draft = builders.make(profile, type_, dtype)
+    judge_edited(builders.make(profile, type_, dtype), changes, forced)
+
+
+@pytest.mark.parametrize("kwargs", LOWBIT, ids=lambda k: f"{k['profile']}-{k['type_']}")
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(changes=edits, forced=st.sampled_from(PROFILES), dtype=st.sampled_from(["F16", "BF16"]))
+def test_no_edit_of_a_low_bit_type_makes_the_judge_raise(lowbit, kwargs, changes, forced, dtype):
+    judge_edited(lowbit.make(dtype=dtype, **kwargs), changes, forced)
+
+
+def judge_edited(draft, changes, forced):
     for edit in changes:
         apply(draft, edit)
     with TemporaryDirectory() as place:
