@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 REDUCE = frozenset({"gather_scale", "reduce_scale"})  # communication quantization
+ROTATIONS = frozenset(layout.load("rotation").rules("A1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,9 @@ class Context:
             found.add("C8")
         if self.metadata("fa_quant_type") or any(is_layer_type(name) for name in self.labels):
             found.add("FAQuant")
-        if any(not REDUCE.isdisjoint(cls.tensors) for cls in self.classes):
-            found.add("reduce")
+        for name, tensors in (("reduce", REDUCE), ("rotation", ROTATIONS)):
+            if any(not tensors.isdisjoint(cls.tensors) for cls in self.classes):
+                found.add(name)
         return frozenset(found)
 
     @cached_property

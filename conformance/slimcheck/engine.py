@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from slimcheck import registry
 from slimcheck.context import Context
 from slimcheck.findings import Finding, Group, gather
-from slimcheck.modules import Module, modules
+from slimcheck.modules import modules
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError
 
@@ -65,7 +65,7 @@ def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
         chosen = {
             key for key, req in catalogue.items() if options.chooses(key) and _applies(req, context)
         }
-        findings += _run_layout(context, chosen, applicable)
+        findings += _run_layout(context, chosen, applicable, options)
         if options.level != "layout":
             findings += _run_values(context, chosen, applicable, options.tensor)
     if options.tensor:
@@ -111,12 +111,18 @@ def _applies(requirement: "Requirement", context: Context) -> bool:
     return True
 
 
-def _run_layout(context: Context, chosen: set[str], applicable: set[str]) -> list[Finding]:
+def _run_layout(
+    context: Context, chosen: set[str], applicable: set[str], options: Options
+) -> list[Finding]:
     findings: list[Finding] = []
     for key, rule in registry.layout_rules().items():
-        if key in chosen and context.where in rule.on:
+        waits = (rule.reads and options.level == "layout") or (rule.needs_tp and options.tp is None)
+        if key in chosen and context.where in rule.on and not waits:
             applicable.add(key)
-            findings += rule.check(context)
+            try:
+                findings += rule.check(context)
+            except CheckpointError as error:
+                findings.append(_unreadable((), error))
     return findings
 
 
@@ -141,14 +147,14 @@ def _run_values(
                 try:
                     findings += rule.check(context, module)
                 except CheckpointError as error:
-                    findings.append(_unreadable(module, error))
+                    tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
+                    findings.append(_unreadable(tensors, error))
                     break
     return findings
 
 
-def _unreadable(module: Module, error: CheckpointError) -> Finding:
-    """Bytes that a value rule needs are not there: the container's requirement is violated."""
-    tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
+def _unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:
+    """Bytes that a rule needs are not there: the container's requirement is violated."""
     return Finding("IDX-001", "unreadable", str(error), "readable tensor data", tensors)
 
 

@@ -18,6 +18,8 @@ from slimspec.layout import LayoutError, TensorRule
 if TYPE_CHECKING:
     from slimcheck.context import Context, ModuleClass, Spec
 
+NORM_TENSORS = frozenset({"weight", "bias"})
+
 MISSING = "missing"  # required, neither stored nor described
 UNEXPECTED = "unexpected"  # stored and described, but the type has no such tensor
 DTYPE = "dtype"
@@ -111,11 +113,18 @@ def problems(ck: "Context") -> Iterator[Problem]:
 
 
 def _is_linear_of(cls: "ModuleClass", rules: Rules) -> bool:
-    """A weight, or some tensor that only a linear has (and not, say, `reduce_scale.0`)."""
+    """A weight, or some tensor that only a linear has (and not, say, `reduce_scale.0`); no norm."""
+    if cls.tensors.keys() <= NORM_TENSORS and all(map(is_norm, cls.members)):  # NORM-006
+        return False
     return any(
         suffix == "weight" or (suffix in rules and rules[suffix].presence == "required")
         for suffix in cls.tensors
     )
+
+
+def is_norm(module: str) -> bool:
+    """Whether a module is a normalization, by the last component of its name."""
+    return module.rpartition(".")[2].lower().endswith("norm")
 
 
 def label_of(cls: "ModuleClass", profile: str) -> str | None:

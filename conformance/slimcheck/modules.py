@@ -51,10 +51,12 @@ class Module:
     @cached_property
     def types(self) -> frozenset[str]:
         """Its layout type, the wrapper on it, and the types of what stands beside it (C8, …)."""
+        parent, _, last = f".{self.name}".rpartition(".")
+        place = f"{parent}.{{i}}" if last.isdecimal() else f".{self.name}"  # tp_list.{i}
         guests = {
             guest.type
             for guest in _guests(self._context.profile)
-            if guest.suffix in self and f".{self.name}".endswith(guest.host)
+            if guest.suffix in self and place.endswith(guest.host)
         }
         return types_of_label(self.cls.label, self._context.profile) | guests
 

@@ -6,7 +6,8 @@ A rule is a generator of findings bound to a requirement id. Two kinds:
 * a *value rule* is called once per module of the types that the requirement is about, with a
   `Module` that reads tensor bytes on demand (`slimcheck.modules`).
 
-A requirement about both headers and bytes has one rule of each kind.
+A requirement about both headers and bytes has one rule of each kind. A layout rule with `reads`
+compares tensors of several modules or directories and waits for level values.
 
 Where a directory is cut into part{r}-of-{N} sub-directories, the root and every part have a
 context of their own; `on` says which of them a layout rule looks at.
@@ -37,6 +38,8 @@ class LayoutRule:
     requirement: str
     check: LayoutCheck
     on: frozenset[str]
+    reads: bool = False  # reads tensor bytes: not for level layout
+    needs_tp: bool = False  # asks how many ranks will serve: not without --tp
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,14 @@ _layout_rules: dict[str, LayoutRule] = {}
 _value_rules: dict[str, ValueRule] = {}
 
 
-def rule(requirement: str, on: frozenset[str] = WEIGHTS) -> Callable[[LayoutCheck], LayoutCheck]:
-    """Bind a layout check to a requirement id.
+def rule(
+    requirement: str,
+    on: frozenset[str] = WEIGHTS,
+    *,
+    reads: bool = False,
+    needs_tp: bool = False,
+) -> Callable[[LayoutCheck], LayoutCheck]:
+    """Bind a check of a whole directory to a requirement id.
 
     Raises:
         ValueError: the id already has a layout rule.
@@ -58,7 +67,7 @@ def rule(requirement: str, on: frozenset[str] = WEIGHTS) -> Callable[[LayoutChec
 
     def bind(check: LayoutCheck) -> LayoutCheck:
         _refuse_second(requirement, _layout_rules)
-        _layout_rules[requirement] = LayoutRule(requirement, check, on)
+        _layout_rules[requirement] = LayoutRule(requirement, check, on, reads, needs_tp)
         return check
 
     return bind

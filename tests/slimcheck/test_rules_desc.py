@@ -56,7 +56,7 @@ def fa_scales(letters="qkv", **members):
         for letter in letters:
             prefix = f"model.layers.0.self_attn.fa_{letter}."
             draft.add(prefix + "scale", np.ones((4, 1), np.float32), "FAQuant")
-            draft.add(prefix + "offset", np.zeros((4, 1), np.float32), "FAQuant")
+            draft.add(prefix + "offset", np.zeros((4, 1), np.int8), "FAQuant")
         draft.description.update(members)
 
     return change
@@ -176,7 +176,7 @@ CASES = {
     "norm bias described, not stored": (
         A1,
         says(**{f"{NORM}.bias": "FLOAT"}),
-        {"DESC-021", "DESC-025"},
+        {"DESC-021", "NORM-004"},
     ),
     "prefix of a metadata key": (
         A1,
@@ -259,8 +259,15 @@ RIGHT = {
         A1,
         lambda d: (d.tensors.pop("lm_head.weight"), d.config.update(tie_word_embeddings=True)),
     ),
-    "reduce scales of the legacy tool": (L0, reduce_scales),
 }
+
+
+def test_legacy_tool_writes_reduce_scales_without_a_type(builders, judge):
+    draft = builders.make("L0", "W8A8_DYNAMIC")
+    reduce_scales(draft)
+    verdict = judge(draft)
+    assert verdict.ids == {"RED-004"}  # of an engine
+    assert verdict.must == set()
 
 
 @pytest.mark.parametrize("case", RIGHT, ids=str)

@@ -7,7 +7,7 @@ from itertools import groupby, islice
 from slimcheck.context import Context, is_layer_type, join
 from slimcheck.described import as_count, entries, readable
 from slimcheck.findings import Finding
-from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, types_of
+from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, is_norm, types_of
 from slimcheck.registry import rule
 from slimcheck.rules.fq import FLATQUANT_TENSORS
 from slimcheck.rules.mx import SVD_BRANCH
@@ -116,17 +116,15 @@ def norms_are_described(ck: Context) -> Iterator[Finding]:
         return
     described = description.labels.keys() | description.other.keys()
     for cls in ck.classes:
-        norms = [m for m in cls.members if m.rpartition(".")[2].endswith("norm")]
-        for suffix in ("weight", "bias"):
-            names = tuple(join(norm, suffix) for norm in norms)
-            if suffix in cls.tensors:
-                names = tuple(name for name in names if name not in described)
-                found, expected = f"{suffix} stored, not described", "an entry"
-            else:
-                names = tuple(name for name in names if name in ck.labels)
-                found, expected = f"{suffix} described, not stored", "no entry"
+        if "weight" in cls.tensors:  # of the bias: NORM-004
+            names = tuple(
+                name
+                for norm in filter(is_norm, cls.members)
+                if (name := join(norm, "weight")) not in described
+            )
             if names:
-                yield entries(ck, "DESC-025", suffix, found, expected, names)
+                found = "weight stored, not described"
+                yield entries(ck, "DESC-025", "weight", found, "an entry", names)
 
 
 @rule("DESC-028")

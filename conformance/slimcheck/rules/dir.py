@@ -195,10 +195,10 @@ def part_has_one_weights_file(ck: Context) -> Iterator[Finding]:
         yield Finding("DIR-015", "files", found, "one", file=ck.prefix)
 
 
-@rule("DIR-016", on=ROOT)
+@rule("DIR-016", on=ROOT, needs_tp=True)
 def parts_go_with_tp(ck: Context) -> Iterator[Finding]:
     worlds = {part.world for part in ck.checkpoint.parts}
-    if ck.tp is not None and worlds and worlds != {ck.tp}:
+    if worlds and worlds != {ck.tp}:
         found = f"{'/'.join(map(str, sorted(worlds)))} parts, --tp {ck.tp}"
         yield Finding("DIR-016", "tp", found, f"{ck.tp} parts")
 
