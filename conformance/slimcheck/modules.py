@@ -81,11 +81,17 @@ class Module:
         return self._arrays[suffix]
 
     def numbers(self, suffix: str) -> NDArray[np.float32] | None:
-        """The tensor as float32, widened without loss; None if absent or of no such dtype."""
+        """The tensor as float32, widened without loss; None if absent or of no such dtype.
+
+        NaN loses its payload: a signalling one would make later arithmetic warn.
+        """
         spec = self.cls.tensors.get(suffix)
         if spec is None or spec.dtype not in _WIDENED:
             return None
-        return self.array(suffix).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            found = self.array(suffix).astype(np.float32)
+        found[np.isnan(found)] = np.float32(np.nan)
+        return found
 
     @cached_property
     def codes(self) -> NDArray[np.int8] | None:

@@ -49,8 +49,9 @@ labels = st.sampled_from(
 shapes = st.lists(st.sampled_from([0, 1, 2, 3, 16, 32, 64, 100]), max_size=3)
 keys = st.sampled_from(
     ["model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type", "metadata",
-     "fa_quant_type", "reduce_quant_type", "max_supported_tp", "optional",
-     "thinker.version", "a.quant_type", "", "x", "q_proj.kv_cache_scale", "model.layers.0.mlp.experts.7.up_proj.weight"]
+     "fa_quant_type", "reduce_quant_type", "max_supported_tp", "optional", "thinker.version",
+     "a.quant_type", "", "x", "q_proj.kv_cache_scale",
+     "model.layers.0.mlp.experts.7.up_proj.weight"]
 )  # fmt: skip
 edits = st.lists(
     st.tuples(

@@ -133,7 +133,7 @@ def _near(stored: Floats, wanted: NDArray[np.float64], step: NDArray[np.float64]
 
 def _float32(module: Module, suffix: str) -> Floats | None:
     spec = module.cls.tensors.get(suffix)
-    return module.array(suffix) if spec is not None and spec.dtype == "F32" else None
+    return module.numbers(suffix) if spec is not None and spec.dtype == "F32" else None
 
 
 def _row_scale(module: Module) -> tuple[Floats, Mask] | None:
