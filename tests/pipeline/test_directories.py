@@ -7,7 +7,7 @@ import pytest
 
 from slimcheck.run import run
 from slimspec.checkpoint import CheckpointError, open_checkpoint
-from slimspec.golden.build import write_float
+from slimspec.golden.tiny_models import write_float
 from slimspec.numeric import as_float32
 from slimspec.pipeline.dequantize import dequantize_directory
 from slimspec.pipeline.quantize import Plan, quantize_directory

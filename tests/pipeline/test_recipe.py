@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from slimcheck.run import run
 from slimspec.checkpoint import CheckpointError, open_checkpoint
-from slimspec.golden.build import write_float
+from slimspec.golden.tiny_models import write_float
 from slimspec.layout import vocabulary
 from slimspec.numeric import as_float32
 from slimspec.pipeline import recipe as recipes

@@ -106,7 +106,7 @@ def empty_directory(d: Path) -> Path:
 def float_model(d: Path) -> Path:
     (d / DESCRIPTION).unlink()
     (d / INDEX).unlink()
-    from slimspec.golden.build import write_float
+    from slimspec.golden.tiny_models import write_float
 
     write_float(d / "float", "fp16")
     return d / "float"

@@ -84,7 +84,7 @@ def quantize_directory(
     float_model = open_float(source)
     rules = assign(float_model, plan)
     quantized = {module: rule for module, rule in rules.items() if rule.type != "FLOAT"}
-    if not quantized:
+    if not quantized and plan.scheme != "FLOAT":
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
     limit = int(plan.part_file_size * GIB) or None
     with CheckpointWriter(
