@@ -3,15 +3,27 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import slimspec
 
 _EPILOG = """\
 exit codes: 0 conformant, 1 not conformant, 2 interrupted, 3 a bug in slimcheck,
-4 wrong usage or a directory that cannot be judged, 5 nothing was checked
+4 wrong usage or a directory that cannot be judged, 5 nothing was checked,
+6 conformant, but a waiver met no finding, 7 a truncated report
 
-other commands: slimcheck explain ID    what a requirement asks, why, and how to mend it
-                slimcheck rules         every requirement, a line each"""
+other commands: slimcheck explain ID         what a requirement asks, why, and how to mend it
+                slimcheck rules              every requirement, a line each
+                slimcheck diff A B           what changed between two checkpoints
+                slimcheck fix DIR -o OUT     mechanical repairs, into a new directory
+                slimcheck report-check FILE  whether a JSONL report is whole, and its verdict"""
+
+_NO_CHINESE = "--lang zh: the encoding of the output has no Chinese; set LC_ALL=C.UTF-8"
+_COMMANDS = {
+    "diff": "slimcheck.diff_command",
+    "fix": "slimcheck.fix_command",
+    "report-check": "slimcheck.report.check",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _explain(argv[1:])
         if argv[:1] == ["rules"]:
             return _rules(argv[1:])
+        if argv[:1] and argv[0] in _COMMANDS:
+            return int(import_module(_COMMANDS[argv[0]]).main(argv[1:]))
         return _check(argv)
     except KeyboardInterrupt:
         print("slimcheck: interrupted", file=sys.stderr)
@@ -49,7 +63,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tensor", metavar="GLOB", help="only findings about tensors whose name matches")
     add("--strict", action="store_true", help="a violated SHOULD fails too")
     add("--report", metavar="FORM=FILE", action="append", default=[],
-        help="also write jsonl=FILE or junit=FILE (repeatable)")  # fmt: skip
+        help="also write jsonl, junit, sarif, markdown or html=FILE (repeatable)")  # fmt: skip
+    add("--waive", metavar="FILE", action="append", default=[],
+        help="accept findings: lines `ID PATTERN REASON` (repeatable)")  # fmt: skip
+    add("--lang", choices=("en", "zh"), default="en", help="language of what people read")
     add("-q", "--quiet", action="store_true", help="print the verdict only")
 
 
@@ -68,12 +85,16 @@ def _check(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return 4 if stop.code else 0
 
-    from rich.console import Console
-
-    from slimcheck.report.terminal import print_report
-    from slimcheck.run import RunError, run, write_reports
+    from slimcheck.report.terminal import print_report, terminal
+    from slimcheck.run import RunError, check_requests, run, write_reports
 
     try:
+        console = terminal(args.lang)
+    except UnicodeError:
+        print(f"slimcheck: {_NO_CHINESE}", file=sys.stderr)
+        return 4
+    try:
+        check_requests(args.report)
         report = run(
             args.directory,
             level=args.level,
@@ -84,9 +105,10 @@ def _check(argv: Sequence[str]) -> int:
             tensor=args.tensor,
             strict=args.strict,
             tp=args.tp,
+            waive=args.waive,
         )
-        print_report(report, Console(highlight=False), quiet=args.quiet)
-        write_reports(report, args.report)
+        print_report(report, console, quiet=args.quiet, lang=args.lang)
+        write_reports(report, args.report, args.lang)
     except RunError as error:
         print(f"slimcheck: {error}", file=sys.stderr)
         return 4
@@ -96,6 +118,7 @@ def _check(argv: Sequence[str]) -> int:
 def _explain(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="slimcheck explain")
     parser.add_argument("id", nargs="+")
+    parser.add_argument("--lang", choices=("en", "zh"), default="en")
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:
@@ -114,7 +137,11 @@ def _explain(argv: Sequence[str]) -> int:
             hint = f"; near: {', '.join(near)}" if near else ""
             print(f"slimcheck: no requirement {key!r}{hint}", file=sys.stderr)
             return 4
-        print(explanation(requirement))
+        try:
+            print(explanation(requirement, args.lang))
+        except UnicodeEncodeError:
+            print(f"slimcheck: {_NO_CHINESE}", file=sys.stderr)
+            return 4
     return 0
 
 

@@ -24,6 +24,7 @@ class Status(StrEnum):
     FAILED = "failed"
     NOT_APPLICABLE = "not applicable"
     NOT_CHECKED = "not checked"  # belongs to a higher level, or was deselected
+    WAIVED = "waived"  # violated, and the user accepts all of it
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Result:
     status: Status
     groups: list[Group] = field(default_factory=list)
     counts: bool = False  # its violation makes the directory non-conformant
+    waived: list[tuple[Group, str]] = field(default_factory=list)  # with the reason
 
 
 def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
@@ -194,7 +196,8 @@ def _counts(requirement: "Requirement", options: Options) -> bool:
 
 
 def nothing_checked(results: Sequence[Result]) -> bool:
-    return not any(result.status in (Status.PASSED, Status.FAILED) for result in results)
+    judged = (Status.PASSED, Status.FAILED, Status.WAIVED)
+    return not any(result.status in judged for result in results)
 
 
 def conformant(results: Iterable[Result]) -> bool:

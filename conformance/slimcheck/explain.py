@@ -1,25 +1,38 @@
 """A requirement in full, for a reader."""
 
-from textwrap import fill
-
+from slimcheck.report.lang import EN, WORDS, ZH, fix, title, why
 from slimspec.requirements import Requirement
 
+_WIDTH = 96
+_FIELD = 8
 
-def explanation(requirement: Requirement) -> str:
+
+def explanation(requirement: Requirement, lang: str = EN) -> str:
     """Return what the requirement asks, where that comes from, why it matters, how to mend it."""
-    kind = f"{requirement.level}, {scope_text(requirement)}, checked at level {requirement.phase}"
-    if requirement.types:
-        kind += f", types {', '.join(sorted(requirement.types))}"
-    parts = [
-        f"{requirement.id}  {requirement.title}",
-        f"({kind}; since {requirement.since})",
-        _field("why", requirement.why),
-        _field("fix", requirement.fix),
-        *(_field("source", source) for source in requirement.source),
-    ]
+    words = WORDS[lang]
+    fields = [("why", why(requirement, lang)), ("fix", fix(requirement, lang=lang))]
+    fields += [("source", source) for source in requirement.source]
     if requirement.note:
-        parts.append(_field("note", requirement.note))
-    return "\n".join(parts) + "\n"
+        fields.append(("note", requirement.note))
+    return "\n".join(
+        [
+            f"{requirement.id}  {title(requirement, lang)}",
+            _kind(requirement, lang),
+            *(_field(words[name], text) for name, text in fields),
+            "",
+        ]
+    )
+
+
+def _kind(requirement: Requirement, lang: str) -> str:
+    """Level, scope, phase and types on one line."""
+    scope, types = scope_text(requirement), ", ".join(sorted(requirement.types))
+    if lang == ZH:
+        level = WORDS[lang][requirement.level]
+        kind = f"{level}，{scope}，检查级别 {requirement.phase}"
+        return f"（{kind}{'，类型 ' + types if types else ''}；始于 {requirement.since}）"
+    kind = f"{requirement.level}, {scope}, checked at level {requirement.phase}"
+    return f"({kind}{', types ' + types if types else ''}; since {requirement.since})"
 
 
 def scope_text(requirement: Requirement) -> str:
@@ -31,4 +44,16 @@ def scope_text(requirement: Requirement) -> str:
 
 
 def _field(name: str, text: str) -> str:
-    return fill(text, 96, initial_indent=f"  {name:<8}", subsequent_indent=" " * 10)
+    from rich.text import Text  # knows the width of Chinese
+
+    lines = _wrapped(text, _WIDTH - 2 - _FIELD)
+    head = "  " + name + " " * (_FIELD - Text(name).cell_len)
+    return "\n".join([head + lines[0], *(" " * (2 + _FIELD) + line for line in lines[1:])])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    from rich.console import Console
+    from rich.text import Text
+
+    lines = Text(text).wrap(Console(width=width), width, overflow="ignore")
+    return [line.plain.rstrip() for line in lines] or [""]

@@ -18,7 +18,8 @@ _LISTS = {
     "consumer": "hold the directory to what this engine needs (repeatable)",
     "select": "only requirements whose id matches GLOB (repeatable)",
     "ignore": "not the requirements whose id matches GLOB (repeatable)",
-    "report": "also write jsonl=FILE or junit=FILE (repeatable)",
+    "report": "also write FORM=FILE: jsonl, junit, sarif, markdown or html (repeatable)",
+    "waive": "accept the findings that the lines `ID PATTERN REASON` of FILE name (repeatable)",
 }
 _VALUES = {
     "checkpoint": "directory to judge (default: the embedded golden checkpoints)",
@@ -71,6 +72,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             tensor=_option(session.config, "tensor"),
             strict=option(_dest("strict")),
             tp=_tp(session.config),
+            waive=option(_dest("waive")),
         )
     except RunError as error:
         raise pytest.UsageError(str(error)) from None
@@ -104,6 +106,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
     if report.exit_code is ExitCode.NOTHING_CHECKED and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    if report.exit_code is ExitCode.WAIVER_UNMATCHED and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = int(report.exit_code)
     try:
         write_reports(report, session.config.getoption(_dest("report")))
     except RunError as error:

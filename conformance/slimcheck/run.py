@@ -11,6 +11,8 @@ from slimcheck.engine import LEVELS, Options
 from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
 from slimcheck.report.junit import document
+from slimcheck.report.lang import EN
+from slimcheck.waivers import WaiverError, read_waivers
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.layout import profiles
@@ -31,12 +33,14 @@ def run(
     tensor: str | None = None,
     strict: bool = False,
     tp: int | None = None,
+    waive: Sequence[str | Path] = (),
 ) -> Report:
     """Judge a directory.
 
     Raises:
-        RunError: unknown level, profile, consumer or id glob; a tp below 1; a directory that cannot
-            be read or is no checkpoint of this family.
+        RunError: unknown level, profile, consumer or id glob; a tp below 1; a tensor glob that
+            meets no tensor; an unusable waiver file; a directory that cannot be read or is no
+            checkpoint of this family.
     """
     if tp is not None and tp < 1:
         raise RunError(f"--tp {tp}: expected a number of ranks, 1 or more")
@@ -45,10 +49,12 @@ def run(
         level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp
     )
     try:
+        waivers = [waiver for file in waive for waiver in read_waivers(file)]
         checkpoint = open_checkpoint(directory)
         _check_family(checkpoint)
-        return build(checkpoint, options)
-    except CheckpointError as error:
+        _check_tensor(checkpoint, tensor)
+        return build(checkpoint, options, waivers)
+    except (CheckpointError, WaiverError) as error:
         raise RunError(str(error)) from None
 
 
@@ -59,6 +65,17 @@ def _check_family(checkpoint: Checkpoint) -> None:
     """
     if checkpoint.foreign and not (checkpoint.kind == "unknown" and checkpoint.shards):
         raise RunError(f"{checkpoint.path}: {checkpoint.foreign}")
+
+
+def _check_tensor(checkpoint: Checkpoint, glob: str | None) -> None:
+    """A glob that meets no tensor would let everything pass."""
+    if glob is None:
+        return
+    for holder in (checkpoint, *(part.checkpoint for part in checkpoint.parts)):
+        described = holder.description.labels if holder.description else ()
+        if any(fnmatchcase(name, glob) for name in (*holder.table.names, *described)):
+            return
+    raise RunError(f"--tensor {glob!r}: {checkpoint.path} has no such tensor")
 
 
 def _check_names(
@@ -78,27 +95,67 @@ def _check_names(
             raise RunError(f"no requirement id matches {glob!r} (see `slimcheck rules`)")
 
 
-def write_reports(report: Report, requests: Sequence[str]) -> None:
-    """Write each `FORM=FILE` of `requests`.
+def write_reports(report: Report, requests: Sequence[str], lang: str = EN) -> None:
+    """Write each `FORM=FILE` of `requests`; the forms for readers in language `lang`.
 
     Raises:
         RunError: an unknown form, or a file that cannot be written.
     """
-    for request in requests:
-        form, _, file = request.partition("=")
-        writer = _FORMS.get(form)
-        if writer is None or not file:
-            raise RunError(
-                f"--report {request!r}: expected {' or '.join(_FORMS)} followed by =FILE"
-            )
-        _write(Path(file), writer(report))
+    for file, form in check_requests(requests):
+        _write(file, _FORMS[form](report, lang))
 
 
-def _jsonl(report: Report) -> bytes:
-    return "".join(line + "\n" for line in lines(report)).encode()
+def check_requests(requests: Sequence[str]) -> list[tuple[Path, str]]:
+    """Return (file, form) of each `FORM=FILE`.
+
+    Raises:
+        RunError: an unknown form, or no file.
+    """
+    return [_request(request) for request in requests]
 
 
-_FORMS: dict[str, Callable[[Report], bytes]] = {"jsonl": _jsonl, "junit": document}
+def _request(request: str) -> tuple[Path, str]:
+    form, _, file = request.partition("=")
+    if form not in _FORMS or not file:
+        forms = ", ".join(_FORMS)
+        raise RunError(f"--report {request!r}: expected FORM=FILE with a form of {forms}")
+    return Path(file), form
+
+
+def _jsonl(report: Report, lang: str) -> bytes:
+    # a file name that is not UTF-8 has lone surrogates: as \udcXX they stay valid JSON
+    return "".join(line + "\n" for line in lines(report)).encode("utf-8", "backslashreplace")
+
+
+def _junit(report: Report, lang: str) -> bytes:
+    return document(report)
+
+
+def _sarif(report: Report, lang: str) -> bytes:
+    from slimcheck.report.sarif import document
+
+    return document(report)
+
+
+def _markdown(report: Report, lang: str) -> bytes:
+    from slimcheck.report.markdown import document
+
+    return document(report, lang)
+
+
+def _html(report: Report, lang: str) -> bytes:
+    from slimcheck.report.html import document
+
+    return document(report, lang)
+
+
+_FORMS: dict[str, Callable[[Report, str], bytes]] = {
+    "jsonl": _jsonl,
+    "junit": _junit,
+    "sarif": _sarif,
+    "markdown": _markdown,
+    "html": _html,
+}
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -17,11 +17,22 @@ FIRST = 10  # tensors named per finding
 
 def lines(report: Report) -> Iterator[str]:
     yield _dump(_header(report))
-    for result in report.failed:
+    count = 0
+    for row in _findings(report):
+        count += 1
+        yield _dump(row)
+    yield _dump(_footer(report, count))
+
+
+def _findings(report: Report) -> Iterator[dict[str, Any]]:
+    for result in report.results:
+        scopes = result.requirement.scope.consumers or (result.requirement.scope.kind,)
         for group in result.groups:
-            for scope in result.requirement.scope.consumers or (result.requirement.scope.kind,):
-                yield _dump(_finding(result, group, scope))
-    yield _dump(_footer(report))
+            verdict = "violated" if result.counts else "noted"
+            yield from (_finding(result, group, scope, verdict) for scope in scopes)
+        for group, reason in result.waived:
+            rows = (_finding(result, group, scope, "waived") for scope in scopes)
+            yield from (row | {"reason": reason} for row in rows)
 
 
 def _dump(row: dict[str, Any]) -> str:
@@ -44,20 +55,24 @@ def _header(report: Report) -> dict[str, Any]:
         "ignore": list(options.ignore),
         "tensor": options.tensor,
         "strict": options.strict,
+        "waivers": [
+            {"requirement": w.requirement, "pattern": w.pattern, "reason": w.reason}
+            for w in report.waivers
+        ],
         "tensors": report.tensors,
         "files": report.files,
         "bytes": report.nbytes,
     }
 
 
-def _finding(result: Result, group: Group, scope: str) -> dict[str, Any]:
+def _finding(result: Result, group: Group, scope: str, verdict: str) -> dict[str, Any]:
     requirement = result.requirement
     return {
         "kind": "finding",
         "requirement": requirement.id,
         "level": requirement.level,
         "scope": scope,
-        "verdict": "violated" if result.counts else "noted",
+        "verdict": verdict,
         "pattern": group.pattern,
         "count": group.count,
         "tensors": group.tensors[:FIRST],
@@ -68,12 +83,14 @@ def _finding(result: Result, group: Group, scope: str) -> dict[str, Any]:
     }
 
 
-def _footer(report: Report) -> dict[str, Any]:
+def _footer(report: Report, findings: int) -> dict[str, Any]:
     return {
         "kind": "footer",
+        "findings": findings,
         "conformant": report.conformant,
         "exit_code": int(report.exit_code),
         "counts": report.counts,
+        "unmatched_waivers": [f"{w.requirement} {w.pattern}" for w in report.unmatched],
         "verdicts": {
             v.consumer: {"verdict": v.verdict, "reasons": list(v.reasons)} for v in report.verdicts
         },

@@ -9,9 +9,7 @@ from slimcheck.report.model import Report
 def document(report: Report) -> bytes:
     """Return the JUnit XML document."""
     failures = sum(result.counts for result in report.results)
-    skipped = sum(
-        result.status in (Status.NOT_APPLICABLE, Status.NOT_CHECKED) for result in report.results
-    )
+    skipped = sum(result.status not in (Status.PASSED, Status.FAILED) for result in report.results)
     attributes = {
         "name": f"slimcheck {report.directory}",
         "tests": str(len(report.results)),
@@ -40,6 +38,9 @@ def _case(suite: ElementTree.Element, result: Result) -> None:
     if result.counts:
         failure = ElementTree.SubElement(case, "failure", {"message": _clean(requirement.title)})
         failure.text = _clean(text)
+    elif result.status is Status.WAIVED:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in result.waived))
+        ElementTree.SubElement(case, "skipped", {"message": _clean(f"waived: {reasons}")})
     elif result.groups:
         ElementTree.SubElement(case, "system-out").text = _clean(text)
     elif result.status is not Status.PASSED:

@@ -1,16 +1,18 @@
 """The report of one run: what was judged, what was found, what it means."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from slimcheck.engine import Options, Result, Status, conformant, judge, nothing_checked
 from slimcheck.verdicts import Verdict, layer_kind, verdicts
+from slimcheck.waivers import Waiver, apply_waivers
 from slimspec.checkpoint import Checkpoint
 
 
 class ExitCode(IntEnum):
-    """Same numbers as pytest's."""
+    """0 to 5 are pytest's numbers."""
 
     CONFORMANT = 0
     NOT_CONFORMANT = 1
@@ -18,6 +20,8 @@ class ExitCode(IntEnum):
     OUR_BUG = 3
     UNUSABLE = 4  # wrong usage, or a directory that cannot be judged at all
     NOTHING_CHECKED = 5
+    WAIVER_UNMATCHED = 6  # conformant, but a waiver meets no finding
+    TRUNCATED = 7  # a stored report that is not whole
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,13 @@ class Report:
     results: list[Result]
     verdicts: list[Verdict]
     exit_code: ExitCode
+    checkpoint: Checkpoint = field(repr=False)
+    waivers: tuple[Waiver, ...] = ()
+    unmatched: tuple[Waiver, ...] = ()  # waivers that met no finding
 
     @property
     def conformant(self) -> bool:
-        return self.exit_code is ExitCode.CONFORMANT
+        return self.exit_code in (ExitCode.CONFORMANT, ExitCode.WAIVER_UNMATCHED)
 
     @property
     def failed(self) -> list[Result]:
@@ -52,12 +59,14 @@ class Report:
         tally = Counter(str(result.status) for result in self.results)
         tally["must"] = sum(r.counts for r in self.failed)
         tally["notes"] = len(self.failed) - tally["must"]
+        tally["waived"] = sum(bool(r.waived) for r in self.results)
         return dict(tally)
 
 
-def build(checkpoint: Checkpoint, options: Options) -> Report:
+def build(checkpoint: Checkpoint, options: Options, waivers: Sequence[Waiver] = ()) -> Report:
     """Judge a directory and report."""
     results = judge(checkpoint, options)
+    unmatched = apply_waivers(results, waivers, narrowed=options.tensor is not None)
     holders = [part.checkpoint for part in checkpoint.parts] or [checkpoint]
     used: Counter[tuple[str, str]] = Counter(
         (label, layer_kind(name))
@@ -69,10 +78,6 @@ def build(checkpoint: Checkpoint, options: Options) -> Report:
     types: Counter[str] = Counter()
     for (label, _), count in used.items():
         types[label] += count
-    if nothing_checked(results):
-        code = ExitCode.NOTHING_CHECKED
-    else:
-        code = ExitCode.CONFORMANT if conformant(results) else ExitCode.NOT_CONFORMANT
     return Report(
         directory=str(checkpoint.path),
         kind=checkpoint.kind,
@@ -86,5 +91,16 @@ def build(checkpoint: Checkpoint, options: Options) -> Report:
         options=options,
         results=results,
         verdicts=verdicts(results, used),
-        exit_code=code,
+        exit_code=_exit_code(results, unmatched),
+        checkpoint=checkpoint,
+        waivers=tuple(waivers),
+        unmatched=tuple(unmatched),
     )
+
+
+def _exit_code(results: Sequence[Result], unmatched: Sequence[Waiver]) -> ExitCode:
+    if nothing_checked(results):
+        return ExitCode.NOTHING_CHECKED
+    if not conformant(results):
+        return ExitCode.NOT_CONFORMANT
+    return ExitCode.WAIVER_UNMATCHED if unmatched else ExitCode.CONFORMANT

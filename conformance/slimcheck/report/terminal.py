@@ -1,104 +1,151 @@
 """The report for a person at a terminal: where, found, expected, effect, fix."""
 
+import os
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 import slimspec
 from slimcheck.engine import Result
 from slimcheck.findings import Group
+from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
+from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched
 from slimcheck.verdicts import OK
 
 _FIELD = 10  # width of the field names
-_STYLES = {"ERROR": "bold red", "WARN": "yellow", "NOTE": "cyan"}
+_STYLES = {"ERROR": "bold red", "WARN": "yellow", "NOTE": "cyan", "WAIVED": "dim"}
+_ASCII = str.maketrans(
+    {"×": "x", "·": "*", "−": "-", "–": "-", "…": "...", "≥": ">=", "≤": "<=", "→": "->",
+     "Σ": "sum ", "“": '"', "”": '"', "‘": "'", "’": "'"}
+)  # fmt: skip
 
 
-def print_report(report: Report, console: Console, quiet: bool = False) -> None:
+class AsciiStream:
+    """A text stream that writes ASCII only: symbols by their look, the rest as escapes."""
+
+    encoding = "ascii"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        plain = text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+        return self._stream.write(plain)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def is_posix_locale(environ: Mapping[str, str]) -> bool:
+    """Whether the user has no locale but C or POSIX.
+
+    Python itself sets LC_CTYPE=C.UTF-8 where there is no locale (PEP 538), so that value alone
+    tells nothing.
+    """
+    for key in ("LC_ALL", "LC_CTYPE", "LANG"):
+        value = environ.get(key, "")
+        if value and not (key == "LC_CTYPE" and value == "C.UTF-8"):
+            return value in ("C", "POSIX")
+    return True
+
+
+def terminal(lang: str = EN, stream: TextIO | None = None) -> Console:
+    """A console on `stream` (standard output) that the locale and NO_COLOR agree with.
+
+    Raises:
+        UnicodeError: the stream cannot carry the language.
+    """
+    stream = sys.stdout if stream is None else stream
+    file: TextIO | AsciiStream = stream
+    if lang == EN and is_posix_locale(os.environ):
+        file = AsciiStream(stream)
+    elif stream.encoding:
+        WORDS[lang]["found"].encode(stream.encoding)
+    colour = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=file, highlight=False, color_system=colour)  # type: ignore[arg-type]
+
+
+def print_report(report: Report, console: Console, quiet: bool = False, lang: str = EN) -> None:
     """Print the whole report; `quiet` leaves only the verdict."""
     if not quiet:
-        console.print(_heading(report), soft_wrap=True)
-        for result in sorted(report.failed, key=lambda r: not r.counts):
-            for group in result.groups:
-                console.print()
-                print_group(result, group, console)
+        _print_heading(report, console, lang)
+        for each in blocks(report, lang):
+            console.print()
+            _print_block(each, console, lang)
         console.print()
-    _print_verdict(report, console)
+    _print_verdict(report, console, lang)
 
 
-def print_notes(report: Report, console: Console) -> None:
+def print_notes(report: Report, console: Console, lang: str = EN) -> None:
     """Print what a test runner has not said itself: heading, findings that do not fail, verdict."""
-    console.print(_heading(report), soft_wrap=True)
-    for result in report.failed:
-        if not result.counts:
-            for group in result.groups:
-                console.print()
-                print_group(result, group, console)
+    _print_heading(report, console, lang)
+    for each in blocks(report, lang):
+        if each.severity != "ERROR":
+            console.print()
+            _print_block(each, console, lang)
     console.print()
-    _print_verdict(report, console)
+    _print_verdict(report, console, lang)
 
 
-def print_group(result: Result, group: Group, console: Console) -> None:
+def print_group(result: Result, group: Group, console: Console, lang: str = EN) -> None:
     """Print one group of findings as a block of five fields."""
-    requirement = result.requirement
-    severity = severity_of(result)
+    _print_block(block(result, group, lang), console, lang)
+
+
+def _print_block(each: Block, console: Console, lang: str) -> None:
+    severity = WORDS[lang][each.severity]
     head = Text.assemble(
-        (f"{severity:<6}", _STYLES[severity]), (f"{requirement.id}  ", "bold"), requirement.title
+        (f"{severity:<6}", _STYLES[each.severity]), (f"{each.id}  ", "bold"), each.title
     )
-    console.print(head, soft_wrap=True)
-    where = group.pattern or group.file or "the directory"
-    if group.count > 1:
-        where += f"  ({group.count}×)"
-    if group.pattern and group.file:
-        where += f"  in {group.file}"
-    source = f"  ({requirement.source[0]})" if requirement.source else ""
-    fields = [
-        ("where", where),
-        ("found", group.found),
-        ("expected", group.expected + source),
-        ("effect", _effect(result)),
-        ("fix", group.fix or requirement.fix),
-    ]
-    for name, text in fields:
-        console.print(Text(f"  {name:<{_FIELD}}{text}"), soft_wrap=True)
+    _print_line(head, console)
+    if not console.is_terminal:  # one line a field, however long: a program may read it
+        for name, text in each.fields:
+            console.print(Text(f"  {_padded(name)}{text}"), soft_wrap=True)
+        return
+    grid = Table.grid(padding=0)
+    grid.add_column(width=_FIELD + 2, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in each.fields:
+        grid.add_row(Text(f"  {name}"), Text(text))
+    console.print(grid)
 
 
-def severity_of(result: Result) -> str:
-    """ERROR decides the exit code; WARN is a SHOULD; NOTE concerns an engine not asked for."""
-    if result.counts:
-        return "ERROR"
-    return "WARN" if result.requirement.level == "SHOULD" else "NOTE"
+def _padded(name: str) -> str:
+    return name + " " * (_FIELD - Text(name).cell_len)
 
 
-def _effect(result: Result) -> str:
-    requirement = result.requirement
-    engines = ", ".join(requirement.scope.consumers)
-    return f"{engines}: {requirement.why}" if engines else requirement.why
+def _print_line(line: Text, console: Console) -> None:
+    """Wrap at a terminal's width; elsewhere a line stays one line."""
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
-def _heading(report: Report) -> str:
-    types = ", ".join(f"{label} ×{count}" for label, count in sorted(report.types.items()))
-    return (
-        f"slimcheck {slimspec.__version__}  {report.directory}\n"
-        f"profile {report.profile} ({'; '.join(report.evidence)}), "
-        f"model dtype {report.model_dtype or 'unknown'}, level {report.options.level}\n"
-        f"{report.tensors} tensors in {report.files} files, {report.nbytes:,} bytes"
-        + (f"; weights: {types}" if types else "")
-    )
+def _print_heading(report: Report, console: Console, lang: str) -> None:
+    who, what = heading(report, lang)
+    first = f"slimcheck {slimspec.__version__}  {visible(report.directory)}"
+    for line in (first, who, what):
+        _print_line(Text(line), console)
 
 
-def _print_verdict(report: Report, console: Console) -> None:
+def _print_verdict(report: Report, console: Console, lang: str) -> None:
+    words = WORDS[lang]
     for verdict in report.verdicts:
-        reasons = f"  ({', '.join(verdict.reasons)})" if verdict.reasons else ""
+        reasons = f"  ({', '.join(map(visible, verdict.reasons))})" if verdict.reasons else ""
         style = "green" if verdict.verdict == OK else "yellow"
-        line = Text.assemble(f"  {verdict.consumer:<20}", (verdict.verdict, style), Text(reasons))
-        console.print(line, soft_wrap=True)
-    counts = report.counts
-    passed = counts.get("passed", 0)
-    if report.conformant:
-        line = Text(f"CONFORMANT to profile {report.profile}", style="bold green")
-    else:
-        line = Text(f"{report.exit_code.name.replace('_', ' ')}", style="bold red")
-    tail = f": {counts['must']} violated, {passed} passed"
-    if counts["notes"]:
-        tail += f", {counts['notes']} to note"
-    console.print(Text.assemble(line, tail), soft_wrap=True)
+        said = (words[verdict.verdict], style)
+        _print_line(Text.assemble(f"  {verdict.consumer:<20}", said, Text(reasons)), console)
+    for line in unmatched(report, lang):
+        _print_line(Text(f"  {line}", style="yellow"), console)
+    verdict_text, counts = conclusion(report, lang)
+    style = "bold red" if report.exit_code else "bold green"
+    _print_line(Text.assemble((verdict_text, style), f": {counts}"), console)

@@ -12,6 +12,8 @@ from slimcheck.report.terminal import print_group
 def test_requirement(slimcheck_result: Result) -> None:
     if slimcheck_result.status in (Status.NOT_APPLICABLE, Status.NOT_CHECKED):
         pytest.skip(str(slimcheck_result.status))
+    if slimcheck_result.status is Status.WAIVED:
+        pytest.skip(f"waived: {slimcheck_result.waived[0][1]}")
     if slimcheck_result.counts:
         text = StringIO()
         for group in slimcheck_result.groups:

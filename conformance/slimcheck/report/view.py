@@ -1,0 +1,115 @@
+"""What every form for readers shows of a finding: severity, title, fields, in one language."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from slimcheck.engine import Result
+from slimcheck.findings import Group
+from slimcheck.report.lang import EN, WORDS, ZH, fix, title, visible, why
+from slimcheck.report.model import Report
+
+SEVERITIES = ("ERROR", "WARN", "NOTE", "WAIVED")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One group of findings in words; every text is printable."""
+
+    severity: str  # one of SEVERITIES
+    id: str
+    title: str
+    fields: tuple[tuple[str, str], ...]  # (name, text), both in the language of the block
+    group: Group
+
+
+def blocks(report: Report, lang: str = EN) -> Iterator[Block]:
+    """Every finding, what fails first and what is waived last."""
+    for result in sorted(report.failed, key=lambda r: not r.counts):
+        for group in result.groups:
+            yield block(result, group, lang)
+    for result in report.results:
+        for group, reason in result.waived:
+            yield block(result, group, lang, reason)
+
+
+def block(result: Result, group: Group, lang: str = EN, reason: str = "") -> Block:
+    """One group of findings; `reason` says why it is waived."""
+    words, requirement = WORDS[lang], result.requirement
+    source = ""
+    if requirement.source:
+        source = f"（{requirement.source[0]}）" if lang == ZH else f"  ({requirement.source[0]})"
+    fields = [
+        ("where", _where(group, lang)),
+        ("found", group.found),
+        ("expected", group.expected + source),
+        ("effect", _effect(result, lang)),
+        ("fix", fix(requirement, group.fix, lang)),
+    ]
+    if reason:
+        fields.append(("reason", reason))
+    return Block(
+        "WAIVED" if reason else severity_of(result),
+        requirement.id,
+        title(requirement, lang),
+        tuple((words[name], visible(text)) for name, text in fields),
+        group,
+    )
+
+
+def severity_of(result: Result) -> str:
+    """ERROR decides the exit code; WARN is a SHOULD; NOTE concerns an engine not asked for."""
+    if result.counts:
+        return "ERROR"
+    return "WARN" if result.requirement.level == "SHOULD" else "NOTE"
+
+
+def _where(group: Group, lang: str) -> str:
+    where = group.pattern or group.file or WORDS[lang]["the directory"]
+    if group.count > 1:
+        where += f"  ({group.count}×)"
+    if group.pattern and group.file:
+        where += f"  {WORDS[lang]['in']} {group.file}"
+    return where
+
+
+def _effect(result: Result, lang: str) -> str:
+    reason = why(result.requirement, lang)
+    engines = ", ".join(result.requirement.scope.consumers)
+    return f"{engines}: {reason}" if engines else reason
+
+
+def heading(report: Report, lang: str = EN) -> tuple[str, str]:
+    """Who wrote the directory, and what is in it: two lines."""
+    words = WORDS[lang]
+    dtype = report.model_dtype or words["unknown dtype"]
+    who = (
+        f"{words['profile']} {report.profile} ({'; '.join(report.evidence)}), "
+        f"{words['model dtype']} {dtype}, {words['level']} {report.options.level}"
+    )
+    what = words["size"].format(
+        tensors=report.tensors, files=report.files, bytes=f"{report.nbytes:,}"
+    )
+    types = ", ".join(f"{label} ×{count}" for label, count in sorted(report.types.items()))
+    if types:
+        what += f"; {words['weights']}: {types}"
+    return visible(who), visible(what)
+
+
+def conclusion(report: Report, lang: str = EN) -> tuple[str, str]:
+    """The verdict, and the counts behind it."""
+    words, counts = WORDS[lang], report.counts
+    verdict = words[report.exit_code.name].format(profile=report.profile)
+    said = [("violated", counts["must"]), ("passed", counts.get("passed", 0))]
+    said += [
+        (key, n) for key, n in (("to note", counts["notes"]), ("waived", counts["waived"])) if n
+    ]
+    return verdict, ", ".join(words[key].format(count) for key, count in said)
+
+
+def unmatched(report: Report, lang: str = EN) -> list[str]:
+    """One line per waiver that waived nothing."""
+    text = WORDS[lang]["unmatched"]
+    return [
+        text.format(waiver=visible(f"{w.requirement} {w.pattern}"), line=w.line)
+        for w in report.unmatched
+    ]
