@@ -145,8 +145,8 @@ def _check_shared_inputs(source: SparseSource, target: Target) -> None:
             found = source.checkpoint.tensor(f"{member.module}.{suffix}")
             if not same(found, expected):
                 raise CheckpointError(
-                    f"tensor {clip(f'{member.module}.{suffix}', 120)!r}: found {clip(found[0])}, "
-                    f"expected {clip(expected[0])} as in {clip(first.module, 120)}, with which the "
+                    f"tensor {clip(f'{member.module}.{suffix}', 120)!r}: found {found[0]}, "
+                    f"expected {expected[0]} as in {clip(first.module, 120)}, with which the "
                     "engine fuses it"
                 )
 

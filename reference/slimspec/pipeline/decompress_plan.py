@@ -79,7 +79,7 @@ def open_parts(path: str | Path) -> Parts:
         if len(worlds) != 1 or numbers != list(range(worlds.pop())):
             found = ", ".join(part.name for part in root.parts[:6])
             raise CheckpointError(
-                f"{where}: found {clip(found)}, expected part0-of-N to partN-1-of-N"
+                f"{where}: found {clip(found)}, expected part0-of-N to part(N-1)-of-N"
             )
         ranks = tuple(part.checkpoint for part in root.parts)
     elif root.profile.name == "SC":
