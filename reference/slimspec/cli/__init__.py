@@ -13,12 +13,13 @@ _COMMANDS = {
     "compress": "split a sparse directory over ranks and compress it into parts",
     "decompress": "rebuild the sparse directory from compressed parts",
     "inspect": "print what is in a checkpoint directory",
+    "golden": "verify, show, export and generate vectors; run kernels on them",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 done, 2 interrupted, 3 our bug, 4 wrong usage or
-    unusable input."""
+    """Run the command; return its exit code: 0 done, 1 something differs, 2 interrupted, 3 our bug,
+    4 wrong usage or unusable input, 5 nothing was checked."""
     parser = argparse.ArgumentParser(
         prog="slimspec", description="Reference tools for quantized LLM checkpoints."
     )
@@ -47,11 +48,11 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(arguments)
     try:
-        module.run(args)
+        code: int | None = module.run(args)
     except CheckpointError as error:
         print(f"slimspec {command}: {error}", file=sys.stderr)
         return 4
-    return 0
+    return code or 0
 
 
 if __name__ == "__main__":

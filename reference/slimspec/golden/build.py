@@ -22,6 +22,7 @@ from slimspec.data import folder
 from slimspec.golden.cases import load_patches
 from slimspec.golden.recipes import Recipe, recipes
 from slimspec.golden.tiny_models import DTYPES, HEAD_DIM, HEADS, KV_HEADS, LAYERS, write_float
+from slimspec.golden.vectors import listing
 from slimspec.numeric import to_dtype
 from slimspec.pipeline.compress import Options, compress_directory
 from slimspec.pipeline.quantize import VARIANTS, quantize_directory
@@ -142,6 +143,7 @@ def write_manifest(golden: Path, valid: list[dict[str, Any]]) -> None:
         "format": 1,
         "generated": "python -m slimspec.golden.build",
         "checkpoints": {"valid": valid, "invalid": invalid},
+        "vectors": listing(golden),
         "files": files,
     }
     text = json.dumps(manifest, indent=1) + "\n"

@@ -1,0 +1,181 @@
+"""`slimspec golden`: verify, list, show, export and generate vectors, and run kernels on them."""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+_EXIT_DIFFERS = 1
+_EXIT_NOTHING = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parts = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    one = parts.add_parser("verify", help="check bytes, schemas, ids; make again what is generated")
+    one.add_argument("--fast", action="store_true", help="do not make the files again")
+    one = parts.add_parser("list", help="count the vectors of each operation")
+    one.add_argument("--op", help="list the vectors of this operation")
+    one = parts.add_parser("show", help="explain one vector")
+    one.add_argument("id")
+    one.add_argument("--elements", type=int, default=16, help="elements per tensor (default 16)")
+    one = parts.add_parser("export", help="write vectors for another test harness")
+    one.add_argument("directory", type=Path, help="is created")
+    one.add_argument("--format", default="bin", choices=("bin", "npy", "json", "atb-csv"))
+    one.add_argument("--op", action="append", help="only this operation (repeatable)")
+    _add_generate(parts.add_parser("generate", help="make bigger random vectors"))
+    one = parts.add_parser("run", help="feed vectors to an executable and judge its outputs")
+    one.add_argument("--op", action="append", required=True, help="operation (repeatable)")
+    one.add_argument("--cmd", required=True, help="command with {inputs} and {outputs}")
+    one.add_argument("--timeout", type=float, default=60.0, help="seconds per case (default 60)")
+    one.add_argument("--format", default="bin", choices=("bin", "npy"))
+    one.add_argument("--case", action="append", help="only this id (repeatable)")
+
+
+def _add_generate(one: argparse.ArgumentParser) -> None:
+    one.add_argument("directory", type=Path, help="where the files go")
+    one.add_argument("--op", required=True)
+    one.add_argument("--shape", default="", help="sizes, as m=64,n=4096,k=4096,g=128")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--count", type=int, default=1)
+    one.add_argument("--numerics", default="canonical", help="numerics profile")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                     help="attribute, VALUE as JSON or a word (repeatable)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action; return 0, 1 (something differs) or 5 (nothing was checked)."""
+    from slimspec.checkpoint import CheckpointError
+
+    try:
+        return _ACTIONS[args.action](args)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from slimspec.golden.verify import verify
+
+    failed = 0
+    for name, wrong in verify(args.fast):
+        print(f"{'FAIL' if wrong else 'ok  '} {name}", flush=True)
+        for text in wrong[:20]:
+            print(f"     {text}")
+        if len(wrong) > 20:
+            print(f"     ... and {len(wrong) - 20} more")
+        failed += bool(wrong)
+    return _EXIT_DIFFERS if failed else 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from slimspec.golden.vectors import cases
+
+    if args.op:
+        for case in cases(args.op):
+            print(f"{case.id}  {case.origin}  {case.comment}")
+        return 0
+    counts: dict[str, Counter[str]] = {}
+    for case in cases():
+        counts.setdefault(case.op, Counter())[case.origin] += 1
+    for op, origins in sorted(counts.items()):
+        told = ", ".join(f"{count} {origin}" for origin, count in sorted(origins.items()))
+        print(f"{op:30} {sum(origins.values()):4}  ({told})")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from slimspec.golden.explain import show
+    from slimspec.golden.vectors import cases
+
+    found = [case for case in cases() if case.id == args.id]
+    if not found:
+        raise ValueError(f"no vector {args.id!r}; `slimspec golden list --op OP` shows the ids")
+    print("\n".join(show(found[0], args.elements)))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from slimspec.golden.export import export
+
+    count = export(_chosen(args.op, None), args.directory, args.format)
+    print(f"{count} vectors written to {args.directory}")
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from slimspec.golden.generate import generate, write_generated
+
+    sizes = {name: int(size) for name, size in _pairs(args.shape.split(","), "--shape")}
+    attributes: dict[str, Any] = {name: _value(v) for name, v in _pairs(args.set, "--set")}
+    if args.numerics != "canonical":
+        attributes["numerics"] = args.numerics
+    made = generate(args.op, sizes, args.seed, attributes, args.count)
+    write_generated(args.directory, made)
+    print(f"{len(made)} vectors of {args.op} written to {args.directory}")
+    return 0
+
+
+def _pairs(items: list[str], option: str) -> list[tuple[str, str]]:
+    found = []
+    for item in filter(None, items):
+        name, sign, value = item.partition("=")
+        if not sign:
+            raise ValueError(f"{option}: expected NAME=VALUE, found {item!r}")
+        found.append((name, value))
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _chosen(ops: list[str] | None, ids: list[str] | None) -> list[Any]:
+    from slimspec.golden.vectors import cases
+
+    found = [case for op in ops for case in cases(op)] if ops else cases()
+    return [case for case in found if not ids or case.id in ids]
+
+
+def _run(args: argparse.Namespace) -> int:
+    from slimspec.golden.runner import diagnosis, run_cases
+
+    results = []
+    for result in run_cases(_chosen(args.op, args.case), args.cmd, args.timeout, args.format):
+        print(f"{'pass' if result.passed else 'FAIL'} {result.case.id}", flush=True)
+        for problem in result.problems:
+            print(f"     {problem}")
+        results.append(result)
+    if not results:
+        print("no vector was run", file=sys.stderr)
+        return _EXIT_NOTHING
+    failed = [result for result in results if not result.passed]
+    for op, text in diagnosis(results).items():
+        print(f"diagnosis of {op}: {text}")
+    for flag, breaks in _consequences(results, failed):
+        print(f"{flag}: {breaks}")
+    print(f"{len(results) - len(failed)} of {len(results)} passed")
+    return _EXIT_DIFFERS if failed else 0
+
+
+def _consequences(results: list[Any], failed: list[Any]) -> list[tuple[str, str]]:
+    """Flags of failed cases that no passed case has: what those failures mean in service."""
+    from slimspec.golden.vectors import flags
+
+    passed = {flag for r in results if r.passed for flag in r.case.flags}
+    told = sorted({flag for r in failed for flag in r.case.flags} - passed)
+    notes = flags()
+    return [(flag, notes[flag]["breaks"]) for flag in told]
+
+
+_ACTIONS = {
+    "verify": _verify, "list": _list, "show": _show, "export": _export, "generate": _generate,
+    "run": _run,
+}  # fmt: skip

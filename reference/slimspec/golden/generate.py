@@ -1,0 +1,60 @@
+"""Bigger vectors on demand: random inputs of a given shape, outputs by the reference."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slimspec.golden.contents.model import Definition
+from slimspec.golden.operations import operation, operations
+from slimspec.golden.vectors_build import write_cases
+
+SIZES = ("m", "n", "k", "g")
+
+
+def generate(
+    op: str, sizes: Mapping[str, int], seed: int, attributes: Mapping[str, Any], count: int = 1
+) -> list[Definition]:
+    """Return random vectors with origin "reference"; the same arguments make the same bytes.
+
+    Args:
+        op: an operation that can make samples.
+        sizes: any of m, n, k, g.
+        seed: of a generator whose stream NumPy keeps.
+        attributes: replace those of the sample.
+        count: how many; each takes its own stream.
+
+    Raises:
+        ValueError: an operation without samples, or sizes that are none.
+    """
+    found = operation(op)
+    if found.sample is None:
+        able = ", ".join(name for name, each in operations().items() if each.sample)
+        raise ValueError(f"operation {op!r} makes no samples; these do: {able}")
+    for name, size in sizes.items():
+        if name not in SIZES or size < 1:
+            raise ValueError(f"size {name}={size}: expected m, n, k or g of at least 1")
+    made = []
+    for number in range(count):
+        inputs, given = found.sample(np.random.RandomState([seed, number]), sizes, attributes)
+        numerics = given.pop("numerics", "canonical")
+        comment = f"random, seed {seed}, number {number}, sizes {json.dumps(dict(sizes))}"
+        made.append(
+            Definition(op, f"s{seed}-{number:03}", comment, inputs, None, given,
+                       numerics=numerics, origin="reference", source="slimspec.golden.generate")
+        )  # fmt: skip
+    return made
+
+
+def write_generated(path: Path, made: list[Definition]) -> None:
+    """Write vectors as a case file and its tensors, in the form of `golden/vectors`.
+
+    Raises:
+        ValueError: a file that exists.
+    """
+    target = path / f"{made[0].op}.json"
+    if target.exists():
+        raise ValueError(f"{target}: exists; nothing is overwritten")
+    write_cases(target, made, "slimspec golden generate")

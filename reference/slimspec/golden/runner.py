@@ -1,0 +1,118 @@
+"""Feed vectors to any executable and judge what it writes.
+
+The command is run once per case. `{inputs}` becomes a directory with `case.txt` and one file per
+input tensor, `{outputs}` an empty directory into which one file per output is to be written (see
+`slimspec.golden.export`). A command that fails, hangs, or writes files of another size fails its
+case and nothing else.
+"""
+
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.golden.compare import compare
+from slimspec.golden.explain import Evidence
+from slimspec.golden.export import write_case
+from slimspec.golden.vectors import VectorCase
+
+_SHOWN = 300  # characters of what a command wrote to stderr
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened to one case: `problems` is empty if it passed."""
+
+    case: VectorCase
+    problems: tuple[str, ...]
+    outputs: dict[str, NDArray] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+
+def run_cases(
+    cases: Iterable[VectorCase], command: str, timeout: float = 60.0, form: str = "bin"
+) -> Iterator[Result]:
+    """Yield a result per case.
+
+    Args:
+        command: with `{inputs}` and `{outputs}`; split like a shell does, but run without one.
+        timeout: seconds per case.
+        form: "bin" or "npy".
+
+    Raises:
+        ValueError: a command without both placeholders, or that cannot be split.
+    """
+    words = shlex.split(command)
+    if not words or not all(any(p in w for w in words) for p in ("{inputs}", "{outputs}")):
+        raise ValueError("command: expected both {inputs} and {outputs} in it")
+    with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
+        for case in cases:
+            yield _run(case, words, Path(temporary) / case.id, timeout, form)
+
+
+def _run(case: VectorCase, words: list[str], place: Path, timeout: float, form: str) -> Result:
+    write_case(case, place, form, answers=False)
+    filled = [
+        word.replace("{inputs}", str(place / "inputs")).replace("{outputs}", str(place / "outputs"))
+        for word in words
+    ]
+    try:
+        done = subprocess.run(filled, capture_output=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return Result(case, (f"timeout: no answer within {timeout:g} s",))
+    except OSError as error:
+        return Result(case, (f"cannot run {filled[0]}: {error.strerror}",))
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
+        how = f"signal {-done.returncode}" if done.returncode < 0 else "exit code"
+        f" {done.returncode}"
+        return Result(case, (f"crash: {how}" + (f": {said}" if said else ""),))
+    return judge(case, place / "outputs", form)
+
+
+def judge(case: VectorCase, directory: Path, form: str = "bin") -> Result:
+    """Compare the files of `directory` with the outputs of a case."""
+    found: dict[str, NDArray] = {}
+    problems = []
+    for name, expected in case.outputs.items():
+        path = directory / f"{name}.{form}"
+        try:
+            found[name] = _read(path, expected)
+        except (OSError, ValueError) as error:
+            problems.append(f"{name}: {error.strerror if isinstance(error, OSError) else error}")
+    if not problems:
+        problems = [d.text() for d in compare(case.outputs, found, case.tolerance)]
+    return Result(case, tuple(problems), found)
+
+
+def _read(path: Path, expected: NDArray) -> NDArray:
+    if path.suffix == ".npy":
+        stored = np.load(path, allow_pickle=False)
+        if stored.dtype.itemsize == expected.dtype.itemsize and stored.dtype.kind == "u":
+            stored = stored.view(expected.dtype)
+        return stored
+    data = path.read_bytes()
+    if len(data) != expected.nbytes:
+        raise ValueError(f"expected {expected.nbytes} bytes in {path.name}, found {len(data)}")
+    return np.frombuffer(data, expected.dtype).reshape(expected.shape)
+
+
+def diagnosis(results: Iterable[Result]) -> dict[str, str]:
+    """Return operation -> one sentence on what all outputs of a failing kernel follow."""
+    evidence: dict[str, Evidence] = {}
+    failed = set()
+    for result in results:
+        if result.outputs.keys() >= result.case.outputs.keys():
+            evidence.setdefault(result.case.op, Evidence(result.case.op))
+            evidence[result.case.op].add(result.case, result.outputs)
+            failed |= set() if result.passed else {result.case.op}
+    sentences = {op: evidence[op].verdict() for op in sorted(failed)}
+    return {op: text for op, text in sentences.items() if text}
