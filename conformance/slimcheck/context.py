@@ -14,6 +14,7 @@ from slimspec import layout
 
 if TYPE_CHECKING:
     from slimcheck.layouts import Problem
+    from slimcheck.packed import Fused
     from slimspec.checkpoint import Checkpoint
 
 
@@ -154,6 +155,18 @@ class Context:
                 known = classes[key] = ModuleClass(weight.label if weight else None, tensors)
             known.members.append(module)
         return list(classes.values())
+
+    @cached_property
+    def class_of(self) -> Mapping[str, ModuleClass]:
+        """Module -> its class."""
+        return {member: cls for cls in self.classes for member in cls.members}
+
+    @cached_property
+    def fused(self) -> "list[Fused]":
+        """The linears that an engine fuses into one."""
+        from slimcheck.packed import fused
+
+        return list(fused(self))
 
     @cached_property
     def problems(self) -> "list[Problem]":

@@ -123,6 +123,7 @@ def make(
     def floats(name: str, *shape: int) -> None:
         draft.add(name, rng.normal(size=shape).astype(d), "FLOAT")
 
+    inputs: dict[tuple[int, str], _Linear] = {}  # one per input
     floats("model.embed_tokens.weight", VOCAB, H)
     for layer in range(2):
         prefix = f"model.layers.{layer}."
@@ -135,6 +136,7 @@ def make(
                     linears[f"mlp.experts.{e}.{leaf}"] = LINEARS[f"mlp.{leaf}"]
         for leaf, (n, k) in linears.items():
             linear = _Linear(rng, n, k, d, group, asymmetric, per_tensor)
+            linear.share_input(inputs.setdefault((layer, _input_of(leaf)), linear))
             bias = rng.normal(size=n).astype(d) if leaf.endswith("q_proj") else None
             tensors = _TYPES[type_](linear, profile, d, bias)
             for suffix, array in tensors.items():
@@ -168,6 +170,11 @@ def _label(type_: str, suffix: str) -> str:
     return "W8A8S" if type_ == "W8A8SC" and suffix not in ("weight", "index", "info") else type_
 
 
+def _input_of(leaf: str) -> str:
+    """What q, k and v, or gate and up, read; down_proj reads its own."""
+    return leaf if leaf.endswith("down_proj") else leaf.rpartition(".")[0]
+
+
 class _Linear:
     """Integers with full rows, scales that are normal in float16, and offsets that fit."""
 
@@ -184,6 +191,9 @@ class _Linear:
             self.offset = rng.integers(-9, 10, size=shape).astype(d)
         self.input_scale = rng.uniform(0.04, 0.06, size=1).astype(d)
         self.input_offset = rng.integers(1, 6, size=1).astype(d)
+
+    def share_input(self, other: "_Linear") -> None:
+        self.input_scale, self.input_offset = other.input_scale, other.input_offset
 
 
 def _static(linear: _Linear, profile: str, d: Any, bias: np.ndarray | None) -> dict:

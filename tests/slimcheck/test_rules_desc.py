@@ -160,7 +160,7 @@ CASES = {
     "float weight beside scales": (
         A1,
         says(**{f"{Q0}.weight": "FLOAT"}),
-        {"DESC-022", "NUM-005"},
+        {"DESC-022", "NUM-005", "PACK-002"},  # one of q, k and v
     ),
     "no weight_scale": (A1, lambda d: d.drop(f"{Q0}.weight_scale"), {"DESC-023"}),
     "no weight": (A1, lambda d: d.drop(f"{Q0}.weight"), {"DESC-023", "DESC-035"}),

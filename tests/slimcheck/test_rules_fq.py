@@ -63,8 +63,8 @@ CASES = {
     "singular transform": (INT4, singular, {"FQ-004"}),
     "label of another type": (INT4, lambda d: relabel(d, "left_trans", "W8A8"), {"FQ-005"}),
     "float label": (INT4, lambda d: relabel(d, "clip_ratio", "FLOAT"), {"FQ-005"}),
-    "packed weight": (INT4, pack, {"FQ-006"}),
-    "packed weight of the older tool": (OLDER, pack, {"FQ-006"}),
+    "packed weight": (INT4, pack, {"FQ-006", "PACK-005"}),  # half the k of k_proj
+    "packed weight of the older tool": (OLDER, pack, {"FQ-006", "PACK-005"}),
     "factors that the engine does not compute": (
         FP4,
         lambda d: factors(d, 4, 16),
@@ -73,7 +73,7 @@ CASES = {
     "factor beyond the kernel": (
         INT8,
         lambda d: d.put("weight", np.full((64, 512), 127, np.int8)) or factors(d, 1, 512),
-        {"FQ-002", "FQ-008"},  # no k of that size has a nearest pair beyond the kernel
+        {"FQ-002", "FQ-008", "PACK-005"},  # no k of that size has a nearest pair beyond the kernel
     ),
 }
 

@@ -5,6 +5,8 @@ import pytest
 
 Q0 = "model.layers.0.self_attn.q_proj"
 K0 = "model.layers.0.self_attn.k_proj"
+V0 = "model.layers.0.self_attn.v_proj"
+DOWN0 = "model.layers.0.mlp.down_proj"
 
 
 A1 = {"profile": "A1"}
@@ -87,7 +89,7 @@ CASES = {
     "deq_scale negative": (A1, lambda d: d.encode(3, -0.001), {"W8A8-010"}),
     "deq_scale of another row": (A0, lambda d: d.encode(3, 0.0009), {"W8A8-011"}),
     "quant_bias off by one": (A0, lambda d: d.edit("quant_bias", 7, 12345), {"W8A8-012"}),
-    "another input offset": (A0, lambda d: d.edit("input_offset", 0, 9), {"W8A8-012"}),
+    "another input offset": (A0, lambda d: d.edit("input_offset", 0, 9, DOWN0), {"W8A8-012"}),
     "weight_scale alone": (A1, lambda d: d.add(f"{Q0}.weight_scale", ONES, "W8A8"), {"W8A8-013"}),
     "weight_offset not zero": (A0, lambda d: d.edit("weight_offset", 4, 2), {"W8A8-014"}),
     "weight_scale in one row": (
@@ -147,8 +149,10 @@ def test_defect_trips_its_rule_alone(builders, judge, case):
 
 def without_static_equation(draft):
     """No bias and no offset: quant_bias is 0 whatever the weight is."""
-    draft.tensors[f"{Q0}.input_offset"] = np.zeros_like(draft.tensors[f"{Q0}.input_offset"])
-    draft.tensors[f"{Q0}.quant_bias"] = np.zeros(32, np.int32)
+    for module in (Q0, K0, V0):
+        for suffix in ("input_offset", "quant_bias"):
+            name = f"{module}.{suffix}"
+            draft.tensors[name] = np.zeros_like(draft.tensors[name])
     draft.drop(f"{Q0}.bias")
 
 

@@ -8,6 +8,7 @@ from slimcheck.context import Context, is_layer_type, join
 from slimcheck.described import as_count, entries, readable
 from slimcheck.findings import Finding
 from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, is_norm, types_of
+from slimcheck.packed import EXPERTS
 from slimcheck.registry import rule
 from slimcheck.rules.fq import FLATQUANT_TENSORS
 from slimcheck.rules.mx import SVD_BRANCH
@@ -169,30 +170,18 @@ def _some_absent(numbers: set[int], count: int) -> str:
     return shown + (", …" if len(absent) > _SHOWN else "")
 
 
-_FUSED = (
-    ("q_proj", "k_proj", "v_proj"),
-    ("gate_proj", "up_proj"),
-    ("q_a_proj", "kv_a_proj_with_mqa"),
-)
-
-
 @rule("DESC-035")
 def fused_groups_are_described(ck: Context) -> Iterator[Finding]:
-    described: dict[str, set[str]] = {}
-    for name in ck.labels:
-        if name.endswith(("_proj.weight", "_with_mqa.weight")):
-            parent, _, leaf = name.removesuffix(".weight").rpartition(".")
-            described.setdefault(parent, set()).add(leaf)
-    for parent, leaves in described.items():
-        for group in _FUSED:
-            have, absent = leaves.intersection(group), [m for m in group if m not in leaves]
-            shared_values = absent == ["v_proj"]  # Gemma 4 computes V from K
-            if have and absent and not shared_values and not _alone(group, have):
-                names = tuple(f"{parent}.{member}.weight" for member in absent)
-                found = f"{', '.join(sorted(have))} without {', '.join(absent)}"
-                yield entries(ck, "DESC-035", group[0], found, ", ".join(group), names)
+    for group in ck.fused:
+        have, wanted = set(group.modules), group.group.shards
+        absent = [shard for shard in wanted if shard not in have]
+        shared_values = absent == ["v_proj"]  # Gemma 4 computes V from K
+        if group.group.fused != EXPERTS and absent and not shared_values and not _alone(have):
+            names = tuple(join(join(group.parent, shard), "weight") for shard in absent)
+            found = f"{', '.join(sorted(have))} without {', '.join(absent)}"
+            yield entries(ck, "DESC-035", wanted[0], found, ", ".join(wanted), names)
 
 
-def _alone(group: tuple[str, ...], have: set[str]) -> bool:
+def _alone(have: set[str]) -> bool:
     """q_proj of a latent attention, or a plain up_proj, is no part of a fused group."""
     return have in ({"q_proj"}, {"up_proj"}, {"kv_a_proj_with_mqa"})
