@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import mul
+from slimspec.numeric import as_float32, mul
 
 from .cache import KVCache
 from .numerics import Numerics
@@ -54,16 +54,15 @@ def attend(
     Returns:
         (t, h·dv) of T.
     """
-    h, t, d = q.shape
-    kv, s, dv = v.shape
-    grouped = q.reshape(kv, h // kv * t, d)  # (kv, h / kv · t, d)
-    scores = mul(numerics.product(grouped, k), np.float32(scale), numerics.dtype)
-    scores = scores.reshape(kv, h // kv, t, s)
-    if hidden is not None:
-        scores = np.where(hidden, np.finfo(np.float32).min, scores.astype(np.float32))
-    p = numerics.softmax(scores).reshape(kv, h // kv * t, s)
-    out = numerics.product(p, np.swapaxes(v, 1, 2))  # (kv, h / kv · t, dv)
-    return out.reshape(h, t, dv).transpose(1, 0, 2).reshape(t, h * dv)
+    h, t, _ = q.shape
+    out = np.empty((t, h, v.shape[2]), q.dtype)
+    for i in range(h):
+        g = i // (h // len(k))
+        scores = mul(numerics.product(q[i], numerics.prepared(k[g])), scale, numerics.dtype)
+        if hidden is not None:
+            scores = np.where(hidden, np.finfo(np.float32).min, as_float32(scores))
+        out[:, i] = numerics.weighted(numerics.softmax(scores), v[g])
+    return out.reshape(t, h * v.shape[2])
 
 
 def split_heads(x: NDArray, heads: int) -> NDArray:
@@ -121,5 +120,5 @@ def attend_and_project(
     t, s = q.shape[1], k.shape[1]
     window = a.window[layer] if layer < len(a.window) else 0
     hidden = causal(np.arange(s - t, s), np.arange(s), window)
-    out = attend(q, k, v, a.softmax_scale, hidden, scope.numerics)
+    out = (scope.attend or attend)(q, k, v, a.softmax_scale, hidden, scope.numerics)
     return scope.linear(f"{prefix}.o_proj", out, a.hidden)

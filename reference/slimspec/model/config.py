@@ -32,6 +32,7 @@ class Experts:
         scaling: factor on the weights.
         shared: number of experts that see every token.
         sum_in_float32: outputs are added in float32 and rounded once, else at each addition.
+        by_token: an expert sees its tokens in their order, else those first that rank it first.
         dense: layers without experts.
     """
 
@@ -46,6 +47,7 @@ class Experts:
     scaling: float
     shared: int
     sum_in_float32: bool
+    by_token: bool
     dense: frozenset[int]
 
 
@@ -266,6 +268,7 @@ def _qwen_experts(members: Members, layers: int) -> Experts:
         scaling=1.0,
         shared=0,
         sum_in_float32=False,
+        by_token=False,
         dense=frozenset(i for i in range(layers) if i in plain or (i + 1) % step),
     )
 
@@ -294,6 +297,7 @@ def _deepseek_experts(members: Members, model_type: str, layers: int) -> Experts
         scaling=members.number("routed_scaling_factor", 1.0),
         shared=members.count("n_shared_experts", 0, least=0),
         sum_in_float32=True,
+        by_token=True,
         dense=frozenset(i for i in range(layers) if i < first or i % step),
     )
 

@@ -28,7 +28,7 @@ from .mlp import gated_mlp
 from .moe import mixture
 from .mtp import MtpParts, mtp_prefixes
 from .numerics import Numerics
-from .scope import Linear, Observe, Scope, States
+from .scope import Attend, Linear, Observe, Scope, States
 
 
 @dataclass
@@ -85,6 +85,7 @@ class Decoder:
         numerics: the dtype policy.
         linear: computes every linear; None for the float one.
         states: sees and may replace q, k and v of every attention.
+        attend: computes every attention; None for the eager one.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Decoder:
         numerics: Numerics,
         linear: Linear | None = None,
         states: States | None = None,
+        attend: Attend | None = None,
     ) -> None:
         if architecture.model_type in ENCODERS:
             raise CheckpointError(f"{architecture.where}: {architecture.model_type} is an encoder")
@@ -102,6 +104,7 @@ class Decoder:
         self.numerics = numerics
         self.linear = linear
         self.states = states
+        self.attend = attend
 
     @classmethod
     def open(
@@ -201,5 +204,10 @@ class Decoder:
 
     def _scope(self) -> Scope:
         return Scope(
-            self.architecture, self.weights, self.numerics, self.linear, states=self.states
+            self.architecture,
+            self.weights,
+            self.numerics,
+            self.linear,
+            states=self.states,
+            attend=self.attend,
         )

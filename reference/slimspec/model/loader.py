@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint import Checkpoint, CheckpointError
-from slimspec.numeric import as_float32
 from slimspec.numeric.arithmetic import MODEL_DTYPES
 
 from .numerics import Numerics
@@ -81,7 +80,7 @@ class Weights:
 
 
 class FloatLinear:
-    """The linear of a float model: y = T(x·wᵀ + b), each weight widened once per layer.
+    """The linear of a float model: y = T(x·wᵀ + b), each weight prepared once per layer.
 
     Attributes:
         limit: bytes of float32 weights that are kept; others are widened at each call.
@@ -90,20 +89,17 @@ class FloatLinear:
     def __init__(self, numerics: Numerics, limit: int = 2 << 30) -> None:
         self._numerics = numerics
         self.limit = limit
-        self._wide: dict[str, tuple[NDArray, NDArray[np.float32]]] = {}
+        self._kept: dict[str, tuple[NDArray, NDArray[np.float32]]] = {}
 
     def __call__(self, name: str, x: NDArray, w: NDArray, b: NDArray | None) -> NDArray:
         """Return T(x·wᵀ + b). Args: x (t, k), w (n, k), b (n,) or None. Returns: (t, n)."""
-        return self._numerics.product(x, self._widened(name, w), b)
+        return self._numerics.product(x, self._prepared(name, w), b)
 
-    def _widened(self, name: str, w: NDArray) -> NDArray[np.float32]:
-        kept = self._wide.get(name)
+    def _prepared(self, name: str, w: NDArray) -> NDArray[np.float32]:
+        kept = self._kept.get(name)
         if kept is not None and kept[0] is w:
             return kept[1]
-        wide = as_float32(w)
-        if (
-            wide is not w
-            and wide.nbytes + sum(v.nbytes for _, v in self._wide.values()) <= self.limit
-        ):
-            self._wide[name] = (w, wide)
+        wide = self._numerics.prepared(w)
+        if wide.nbytes + sum(v.nbytes for _, v in self._kept.values()) <= self.limit:
+            self._kept[name] = (w, wide)
         return wide

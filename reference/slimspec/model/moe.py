@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.matmul.swiglu import exp_float32
-from slimspec.numeric import add, as_float32, mul
+from slimspec.numeric import add, as_float32, mul, to_dtype
 
 from .config import Experts
 from .mlp import gated_mlp
@@ -56,16 +56,27 @@ def mixture(scope: Scope, prefix: str, x: NDArray) -> NDArray:
     kind = np.dtype(F32) if experts.sum_in_float32 else x.dtype
     total = np.zeros(x.shape, kind)
     for e in range(experts.count):
-        rows, place = np.nonzero(indices == e)
+        rows, place = _chosen(experts, indices == e)
         if rows.size:
             y = gated_mlp(scope, f"{prefix}.experts.{e}", x[rows])
-            factor = scope.numerics.round(weights[rows, place, None])
-            factor = weights[rows, place, None] if experts.sum_in_float32 else factor
+            factor = to_dtype(weights[rows, place, None], kind)
             total[rows] = add(total[rows], mul(y, factor, kind), kind)
     out = scope.numerics.round(total)
     if experts.shared:
         out = add(out, gated_mlp(scope, f"{prefix}.shared_experts", x), x.dtype)
     return out
+
+
+def _chosen(experts: Experts, hits: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    """Tokens of an expert and at which place they chose it, in the order the expert sees them.
+
+    DeepSeek goes by token; Qwen by place, then token. Args: hits (t, chosen).
+    """
+    if experts.by_token:
+        rows, place = np.nonzero(hits)
+    else:
+        place, rows = np.nonzero(hits.T)
+    return rows, place
 
 
 def _scores(scope: Scope, prefix: str, x: NDArray) -> tuple[Array, Array | None]:
@@ -76,8 +87,9 @@ def _scores(scope: Scope, prefix: str, x: NDArray) -> tuple[Array, Array | None]
     if not scope.architecture.latent:
         logits = scope.linear(name, x, experts.count)
     else:
-        weight = scope.weights.float(f"{name}.weight", (experts.count, x.shape[1]))
-        logits = Numerics(F32, scope.numerics.accumulate).product(x, weight)
+        weight = scope.parameter(f"{name}.weight", (experts.count, x.shape[1]))
+        exact = Numerics(F32)
+        logits = exact.product(x, exact.prepared(weight))
     wide = as_float32(logits)
     scores = Numerics().softmax(wide) if experts.score == "softmax" else _sigmoid(wide)
     if not experts.corrected:

@@ -1,12 +1,11 @@
 """Which dtype each step of a forward pass is rounded to.
 
 Every operation computes in float32 and rounds its result once to the model dtype, which is what
-torch does on a CPU; with float32 nothing is rounded again. The inner sums of products run in
-`accumulate`: float32 as kernels do (the order of summation is that of the BLAS), or float64, where
-the order all but disappears.
+torch does on a CPU; with float32 nothing is rounded again. Sums of products run in the orders of
+`sums`, so that results do not depend on the machine or on threads.
 
 Source: math.md 1.8 (elementwise operations); pytorch aten/src/ATen/native/cpu/BlasKernel.cpp
-(16-bit products accumulate in float32 and round once).
+(16-bit products accumulate in float32 and round once, after the bias).
 """
 
 from __future__ import annotations
@@ -17,49 +16,51 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from slimspec.matmul.swiglu import exp_float32
-from slimspec.numeric import as_float32, div, model_dtype, mul, to_dtype
+from slimspec.numeric import add, as_float32, div, model_dtype, mul, to_dtype
+
+from .sums import blocked, dot, weighted
 
 F32 = np.dtype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Numerics:
     """The dtype policy of a forward pass.
 
     Attributes:
-        dtype: of activations: float32, float16 or bfloat16.
-        accumulate: of sums of products: float32 or float64.
+        dtype: T, of weights and activations: float32, float16 or bfloat16.
     """
 
-    dtype: np.dtype = F32
-    accumulate: np.dtype = F32
+    dtype: np.dtype
 
-    def __init__(self, dtype: DTypeLike = F32, accumulate: DTypeLike = F32) -> None:
-        wide = np.dtype(accumulate)
-        if wide not in (np.float32, np.float64):
-            raise TypeError(f"accumulate: found {wide}, expected float32 or float64")
+    def __init__(self, dtype: DTypeLike = F32) -> None:
         object.__setattr__(self, "dtype", model_dtype(dtype))
-        object.__setattr__(self, "accumulate", wide)
 
     def round(self, x: NDArray) -> NDArray:
-        """Round once to the model dtype. Args: x (...) float. Returns: same shape, `dtype`."""
+        """Round once to T. Args: x (...) float. Returns: same shape, of T."""
         return to_dtype(x, self.dtype)
 
-    def product(self, x: NDArray, w: NDArray, bias: NDArray | None = None) -> NDArray:
+    def prepared(self, w: NDArray) -> NDArray[np.float32]:
+        """A weight (n, k) as `product` reads it: rounded to T, widened; (k, n) if T is float32."""
+        wide = as_float32(self.round(w))
+        return np.ascontiguousarray(wide.T if self.dtype == F32 else wide)
+
+    def product(self, x: NDArray, w: NDArray[np.float32], bias: NDArray | None = None) -> NDArray:
         """T(x·wᵀ + bias): one rounding after the sum and the bias.
 
-        Args:
-            x: (..., t, k) float.
-            w: (..., n, k) float.
-            bias: (n,) float or None.
-
-        Returns:
-            (..., t, n) of `dtype`.
+        Args: x (t, k) of T; w as `prepared`; bias (n,) float or None. Returns: (t, n) of T.
         """
-        wide = self._wide(x) @ np.swapaxes(self._wide(w), -1, -2)
-        if bias is not None:
-            wide = wide + self._wide(bias)
-        return self.round(wide.astype(F32, copy=False))
+        b = None if bias is None else as_float32(self.round(bias))
+        if self.dtype == F32:
+            return blocked(as_float32(x), w, b)
+        y = dot(as_float32(x), w)
+        return self.round(y) if b is None else add(y, b, self.dtype)
+
+    def weighted(self, p: NDArray, v: NDArray) -> NDArray:
+        """T(p·v). Args: p (t, s) of T, v (s, d) of T. Returns: (t, d) of T."""
+        return self.round(
+            (blocked if self.dtype == F32 else weighted)(as_float32(p), as_float32(v))
+        )
 
     def softmax(self, scores: NDArray) -> NDArray:
         """T(e^(s − max s) / Σ e^(s − max s)) over the last axis, inside in float32.
@@ -91,9 +92,6 @@ class Numerics:
         wide = as_float32(x)
         half = mul(wide, np.float32(0.5), F32)
         return mul(half, np.float32(1) + erf(mul(wide, np.float32(2**-0.5), F32)), self.dtype)
-
-    def _wide(self, x: NDArray) -> NDArray:
-        return as_float32(x).astype(self.accumulate, copy=False)
 
 
 def erf(x: NDArray[np.float32]) -> NDArray[np.float32]:

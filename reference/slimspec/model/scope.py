@@ -29,6 +29,8 @@ class Linear(Protocol):
 Observe = Callable[[str, NDArray], None]  # name of a linear, its input (t, k)
 # name of an attention, its q (h, t, d), k and v (kv, t, d) after rotation -> the same, replaced
 States = Callable[[str, NDArray, NDArray, NDArray], tuple[NDArray, NDArray, NDArray]]
+# q (h, t, d), k (kv, s, d), v (kv, s, dv), scale, hidden (t, s) or None, numerics -> (t, h·dv)
+Attend = Callable[[NDArray, NDArray, NDArray, float, NDArray | None, Numerics], NDArray]
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Scope:
         linear_of: computes every linear; None for the float one.
         observe: sees the input of every linear before it is computed.
         states: sees q, k and v of every attention and may replace them.
+        attend: computes every attention; None for the eager one.
     """
 
     architecture: Architecture
@@ -48,6 +51,7 @@ class Scope:
     linear_of: Linear | None = None
     observe: Observe | None = None
     states: States | None = None
+    attend: Attend | None = None
     _tensors: dict[str, NDArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,17 +73,21 @@ class Scope:
             self.observe(name, x)
         return (self.linear_of or self._default)(name, x, w, b)
 
+    def parameter(self, name: str, shape: tuple[int, ...]) -> NDArray:
+        """The tensor `name`, which must have that shape, rounded to T as a model is loaded."""
+        return self.numerics.round(self.weights.float(name, shape))
+
     def rms_norm(self, name: str, x: NDArray, eps: float | None = None) -> NDArray:
         """RMSNorm `name` over the last axis, with a bias if the checkpoint has one."""
         k = (x.shape[-1],)
-        bias = self.weights.float(f"{name}.bias", k) if f"{name}.bias" in self.weights else None
+        bias = self.parameter(f"{name}.bias", k) if f"{name}.bias" in self.weights else None
         eps = self.architecture.eps if eps is None else eps
-        return rms_norm(x, self.weights.float(f"{name}.weight", k), eps, bias)
+        return rms_norm(x, self.parameter(f"{name}.weight", k), eps, bias)
 
     def layer_norm(self, name: str, x: NDArray) -> NDArray:
         """LayerNorm `name` over the last axis."""
         k = (x.shape[-1],)
-        weight, bias = (self.weights.float(f"{name}.{part}", k) for part in ("weight", "bias"))
+        weight, bias = (self.parameter(f"{name}.{part}", k) for part in ("weight", "bias"))
         return layer_norm(x, weight, bias, self.architecture.eps)
 
     def embedding(self, name: str, ids: NDArray) -> NDArray:
