@@ -95,7 +95,13 @@ def _second_norm(name: str) -> bool:
 
 
 def _stored_dtype(checkpoint: Checkpoint) -> str:
-    """The dtype of most norm weights: config.json may have been edited for the engine."""
+    """The dtype config.json states, if tensors have it: it may have been edited for the engine.
+
+    Otherwise that of most norm weights.
+    """
+    stated = checkpoint.config.model_dtype if checkpoint.config else None
+    if stated in {tensor.dtype for tensor in checkpoint.table}:
+        return str(stated)
     for tag, _ in checkpoint.norm_dtypes.most_common():
         if tag in ("F16", "BF16", "F32"):
             return tag

@@ -60,31 +60,35 @@ def decompress_directory(
             other.
     """
     parts = open_parts(source)
-    quant_type = DENSE[parts.quant_type]
-    if dtype == "BF16" and quant_type == "W8A8S":
+    if dtype == "BF16" and DENSE[parts.quant_type] == "W8A8S":
         raise CheckpointError("a W8A8S model is not bfloat16, expected float16 or float32")
     sources = plan_sources(parts, find_map(parts, names))
-    profile = _profile(parts)
-    with CheckpointWriter(
-        out,
-        profile=profile,
-        model_quant_type=quant_type,
-        part_file_size=(profiles.profile(profile).part_gib or 0) * GIB or None,
-        metadata=_metadata(parts),
-        group_size=_group_size(parts),
-        overwrite=overwrite,
-    ) as writer:
-        stated = "float16" if dtype is None else _torch(dtype)
-        changes = {
-            "torch_dtype": stated,
-            "quantize": None if profile == "A1" else quant_type.lower(),
-        }
-        writer.copy_companions(parts.root.path, changes=changes)
-        for done, restored in _results(parts, sources, profile, dtype, input_dtype, threads):
+    with _writer(parts, out, overwrite) as writer:
+        writer.copy_companions(parts.root.path, changes=_config_changes(parts, dtype))
+        for done, restored in _results(parts, sources, dtype, input_dtype, threads):
             for name, array, label in restored:
                 writer.write(name, array, label)
             progress(_size(parts, done))
     return sum(len(item.members) for item in sources if item.tiled)
+
+
+def _writer(parts: Parts, out: str | Path, overwrite: bool) -> CheckpointWriter:
+    profile = _profile(parts)
+    return CheckpointWriter(
+        out,
+        profile=profile,
+        model_quant_type=DENSE[parts.quant_type],
+        part_file_size=(profiles.profile(profile).part_gib or 0) * GIB or None,
+        metadata=_metadata(parts),
+        group_size=_group_size(parts),
+        overwrite=overwrite,
+    )
+
+
+def _config_changes(parts: Parts, dtype: str | None) -> dict[str, str | None]:
+    """Members of config.json: profile A1 states no `quantize`. formats.md 1.4."""
+    quantize = None if _profile(parts) == "A1" else DENSE[parts.quant_type].lower()
+    return {"torch_dtype": _torch(dtype or "F16"), "quantize": quantize}
 
 
 def _torch(tag: str) -> str:
@@ -115,7 +119,6 @@ def _group_size(parts: Parts) -> int:
 def _results(
     parts: Parts,
     sources: list[Source],
-    profile: str,
     dtype: str | None,
     input_dtype: str | None,
     threads: int | None,
@@ -125,7 +128,7 @@ def _results(
     waiting: deque[tuple[Source, Future[Restored]]] = deque()
     with pool(workers) as executor:
         for item in sources:
-            job = executor.submit(restore_module, parts, item, profile, dtype, input_dtype)
+            job = executor.submit(restore_module, parts, item, dtype, input_dtype)
             waiting.append((item, job))
             if len(waiting) > workers:
                 done, job = waiting.popleft()
@@ -136,7 +139,7 @@ def _results(
 
 
 def restore_module(
-    parts: Parts, source: Source, profile: str, dtype: str | None, input_dtype: str | None
+    parts: Parts, source: Source, dtype: str | None, input_dtype: str | None
 ) -> Restored:
     """Return (name, array, label) of everything that one module of the parts becomes.
 
@@ -157,10 +160,10 @@ def restore_module(
                 raise CheckpointError(f"{parts.place(0, name)}: {error}") from None
         _restore_dtypes(whole, source.tiled, dtype, input_dtype)
         if source.tiled:
-            _check(parts, source, member.module, whole, profile)
+            _check(parts, source, member.module, whole)
         for suffix, array in whole.items():
             name = f"{member.module}.{suffix}" if member.module else suffix
-            found.append((name, array, _label(parts, source, member.module, suffix, profile)))
+            found.append((name, array, _label(parts, source, member.module, suffix)))
     return found
 
 
@@ -204,11 +207,9 @@ def _restore_dtypes(
             tensors[suffix] = to_dtype(array, whole_dtype(dtype))
 
 
-def _check(
-    parts: Parts, source: Source, module: str, tensors: dict[str, AnyArray], profile: str
-) -> None:
+def _check(parts: Parts, source: Source, module: str, tensors: dict[str, AnyArray]) -> None:
     """Refuse a linear whose tensors do not have the shapes of its type."""
-    rules = layout.rules(DENSE[parts.quant_type], profile)
+    rules = layout.rules(DENSE[parts.quant_type], _profile(parts))
     for suffix, rule in rules.items():
         if rule.presence == "required" and suffix not in tensors:
             raise CheckpointError(f"{parts.place(0, f'{source.module}.{suffix}')} is missing")
@@ -219,9 +220,10 @@ def _check(
         raise CheckpointError(f"{place} of all parts: found {found}, expected {problem.expected}")
 
 
-def _label(parts: Parts, source: Source, module: str, suffix: str, profile: str) -> str | None:
+def _label(parts: Parts, source: Source, module: str, suffix: str) -> str | None:
     label = parts.labels.get(f"{source.module}.{suffix}" if source.module else suffix)
-    second = module.endswith("norm.module") and profile == "L0"  # carries the type of the model
+    # the second copy of a norm carries the type of the model
+    second = module.endswith("norm.module") and _profile(parts) == "L0"
     return DENSE[parts.quant_type] if second else DENSE.get(label or "", label)
 
 

@@ -7,7 +7,7 @@ ranks' results are summed. Everything else repeats in every part.
 Source: formats.md 1.5, 5.5 TP-006, 5.12; math.md 4.4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,10 +196,7 @@ def plan_targets(
 
     Args:
         tensors: name -> tensor, in the order wanted.
-        labels: the description.
-        shards: rules and names.
         heads: None where config.json is absent: then every row may be a boundary.
-        ranks: number of parts.
 
     Raises:
         CheckpointError: something cannot be split.
@@ -210,8 +207,7 @@ def plan_targets(
         m: member(m, tensors[_name(m, _main(suffixes))], label[m], shards, heads, ranks)
         for m, suffixes in modules.items()
     }
-    double = {m.removesuffix(".module") for m in modules if m.endswith("norm.module")}
-    double |= {f"{m}.module" for m in double}
+    double = _stored_twice(modules)
     targets: list[Target] = []
     done: set[str] = set()
     for module, suffixes in modules.items():
@@ -227,6 +223,12 @@ def plan_targets(
             renamed = shards.rename(_name(module, "x"), module in double).rpartition(".")[0]
             targets.append(Target(renamed, (members[module],), rest, label[module]))
     return targets
+
+
+def _stored_twice(modules: Iterable[str]) -> set[str]:
+    """Both copies of the norms that outlier suppression stored twice."""
+    second = {module for module in modules if module.endswith("norm.module")}
+    return second | {module.removesuffix(".module") for module in second}
 
 
 def _name(module: str, suffix: str) -> str:
