@@ -21,7 +21,9 @@ from slimspec.requirements import Requirement
 
 FIRST = 10  # tensors and files named per result
 BASE = "CHECKPOINT"
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
 _LEVELS = {"ERROR": "error", "WARN": "warning", "NOTE": "note"}
 
 
@@ -67,7 +69,10 @@ def _rule(row: Requirement) -> dict[str, Any]:
             "markdown": f"{row.why}\n\n**Fix:** {row.fix}\n\nSource:\n{sources}",
         },
         "defaultConfiguration": {"level": "error" if row.level == "MUST" else "warning"},
-        "properties": {"tags": list(dict.fromkeys((row.chapter, *row.types))), "scope": scope_text(row)},
+        "properties": {
+            "tags": list(dict.fromkeys((row.chapter, *row.types))),
+            "scope": scope_text(row),
+        },
     }
 
 
