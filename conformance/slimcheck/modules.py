@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass, join, types_of_label
 from slimcheck.layouts import rules_of
+from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
 from slimspec import layout
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
@@ -36,6 +37,7 @@ class Module:
         self.cls = cls
         self.name = name
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._floats: dict[str, FloatStats] = {}
 
     def __contains__(self, suffix: str) -> bool:
         return suffix in self.cls.tensors
@@ -115,19 +117,39 @@ class Module:
         return rules.get("weight") if rules else None
 
     @cached_property
+    def integers(self) -> IntegerStats | None:
+        """Statistics of `codes`; their blocks are those of the file where codes are stored so."""
+        if self.codes is None:
+            return None
+        packed = self.codes.size != self.array("weight").size
+        return integer_stats(self.codes, 0 if packed else self.begin("weight"))
+
+    def floats(self, suffix: str) -> FloatStats:
+        """Statistics of a tensor of dtype F16, BF16 or F32."""
+        if suffix not in self._floats:
+            dtype = self.cls.tensors[suffix].dtype
+            self._floats[suffix] = float_stats(self.array(suffix), dtype, self.begin(suffix))
+        return self._floats[suffix]
+
+    def begin(self, suffix: str) -> int:
+        """Where the bytes of a tensor begin in its file."""
+        table = self._context.checkpoint.table
+        return int(table.begin[table.index(self.tensor(suffix))])
+
+    @property
     def row_sum(self) -> NDArray[np.int64] | None:
         """int64 [n]: sum of each row of `codes`."""
-        return None if self.codes is None else self.codes.sum(axis=1, dtype=np.int64)
+        return self.integers.row_sum if self.integers else None
 
-    @cached_property
+    @property
     def row_max(self) -> NDArray[np.int64] | None:
         """int64 [n]: largest integer of each row of `codes` (-128 for an empty row)."""
-        return None if self.codes is None else _wide(self.codes.max(axis=1, initial=-128))
+        return self.integers.row_max if self.integers else None
 
-    @cached_property
+    @property
     def row_min(self) -> NDArray[np.int64] | None:
         """int64 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
-        return None if self.codes is None else _wide(self.codes.min(axis=1, initial=127))
+        return self.integers.row_min if self.integers else None
 
     @cached_property
     def zero_rows(self) -> NDArray[np.bool_] | None:
@@ -167,10 +189,6 @@ def _guests(profile: str) -> tuple[_Guest, ...]:
             end = "norm" if described.host == "norm" else ""
             found.append(_Guest(name, f"{end}.{host}" if host else end, suffix))
     return tuple(found)
-
-
-def _wide(x: NDArray[np.int8]) -> NDArray[np.int64]:
-    return x.astype(np.int64)
 
 
 def modules(context: Context) -> Iterator[Module]:

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
 from slimcheck.context import Context, ModuleClass, Spec, join
 from slimcheck.described import entries
 from slimcheck.elements import Mask, wrong_elements
@@ -23,10 +20,10 @@ from slimcheck.layouts import (
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.scales import bare_zeros, no_scale
+from slimcheck.scan_stats import EXPONENT
 from slimspec import layout
 from slimspec.layout import TensorRule
 
-_CHUNK = 1 << 20  # elements looked at together
 _OWN_RULE = {  # suffix -> requirements that judge it for their types
     "input_scale": ("W8A8-004",),
     "deq_scale": ("W8A8-010",),
@@ -40,11 +37,6 @@ _OWN_RULE = {  # suffix -> requirements that judge it for their types
 _OWN_DTYPE = (  # requirements that judge the dtypes of weight_scale and weight_offset
     "W8A8-015", "W8A16-005", "W4A8-003", "W4A4-002", "MX-001", "MX-004", "MX-008", "MX-010",
 )  # fmt: skip
-_EXPONENT = {
-    "F16": (np.uint16, 0x7C00),
-    "BF16": (np.uint16, 0x7F80),
-    "F32": (np.uint32, 0x7F800000),
-}
 
 
 @value_rule("NUM-001")
@@ -74,20 +66,10 @@ def _scale(module: Module, suffix: str) -> Iterator[Finding]:
 
 
 def _float(module: Module, suffix: str, spec: Spec) -> Iterator[Finding]:
-    values = module.array(suffix).reshape(-1)
-    integer, exponent = _EXPONENT[spec.dtype]
-    bits = values.view(integer)
-    for at in range(0, bits.size, _CHUNK):
-        wrong = (bits[at : at + _CHUNK] & exponent) == exponent  # NaN and Inf, no other
-        if wrong.any():
-            yield from _not_finite(module, suffix, bits, exponent)
-            return
-
-
-def _not_finite(
-    module: Module, suffix: str, bits: NDArray[np.unsignedinteger], exponent: int
-) -> Iterator[Finding]:
-    wrong: Mask = ((bits & exponent) == exponent).reshape(module.array(suffix).shape)
+    if module.floats(suffix).not_finite < 0:
+        return
+    values, exponent = module.array(suffix), EXPONENT[spec.dtype]
+    wrong: Mask = (values.view(exponent.dtype) & exponent) == exponent
     yield from wrong_elements("NUM-001", module, suffix, wrong, "finite numbers", kind="float")
 
 
