@@ -4,6 +4,7 @@ The options carry the prefix `--slimcheck-`, so that they cannot collide with an
 `conformance/conftest.py` of the source tree adds the short names for `pytest conformance`.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +139,7 @@ def _dest(name: str) -> str:
 
 def _tp(config: pytest.Config) -> int | None:
     value = _option(config, "tp")
-    if value is not None and not value.isdecimal():
+    if value is not None and not re.fullmatch(r"[0-9]{1,9}", value):
         raise pytest.UsageError(f"--tp {value}: expected a number of ranks")
     return None if value is None else int(value)
 

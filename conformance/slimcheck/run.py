@@ -17,6 +17,8 @@ from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.layout import profiles
 
+_MAX_RANKS = 1 << 12
+
 
 class RunError(Exception):
     """The user's request cannot be carried out; the message is one line."""
@@ -38,12 +40,12 @@ def run(
     """Judge a directory.
 
     Raises:
-        RunError: unknown level, profile, consumer or id glob; a tp below 1; a tensor glob that
+        RunError: unknown level, profile, consumer or id glob; a tp out of range; a tensor glob that
             meets no tensor; an unusable waiver file; a directory that cannot be read or is no
             checkpoint of this family.
     """
-    if tp is not None and tp < 1:
-        raise RunError(f"--tp {tp}: expected a number of ranks, 1 or more")
+    if tp is not None and not 1 <= tp <= _MAX_RANKS:
+        raise RunError(f"--tp {tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
     _check_names(level, producer, consumers, (*select, *ignore))
     options = Options(
         level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp
