@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from slimcheck import registry
 from slimcheck.context import Context
 from slimcheck.findings import Finding, Group, gather
-from slimcheck.modules import modules
+from slimcheck.scan import Progress, scan, select, unreadable
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError
 
@@ -39,6 +39,8 @@ class Options:
     tensor: str | None = None
     strict: bool = False
     tp: int | None = None  # number of tensor-parallel ranks that will serve
+    only_shards: tuple[str, ...] = ()  # value rules look at weights in matching files only
+    threads: int = 0  # of the value scan; 0 = one per processor
 
     def chooses(self, requirement: str) -> bool:
         if self.select and not any(fnmatchcase(requirement, glob) for glob in self.select):
@@ -57,7 +59,9 @@ class Result:
     waived: list[tuple[Group, str]] = field(default_factory=list)  # with the reason
 
 
-def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
+def judge(
+    checkpoint: Checkpoint, options: Options, progress: Progress | None = None
+) -> list[Result]:
     """Judge a directory: one `Result` per requirement, in catalogue order."""
     contexts = list(_contexts(checkpoint, options))
     catalogue = requirements.load()
@@ -69,7 +73,7 @@ def judge(checkpoint: Checkpoint, options: Options) -> list[Result]:
         }
         findings += _run_layout(context, chosen, applicable, options)
         if options.level != "layout":
-            findings += _run_values(context, chosen, applicable, options.tensor)
+            findings += _run_values(context, chosen, applicable, options, progress)
     if options.tensor:
         findings = [f for f in findings if _about(f, options.tensor)]
     groups: dict[str, list[Group]] = {}
@@ -124,12 +128,16 @@ def _run_layout(
             try:
                 findings += rule.check(context)
             except CheckpointError as error:
-                findings.append(_unreadable((), error))
+                findings.append(unreadable((), error))
     return findings
 
 
 def _run_values(
-    context: Context, chosen: set[str], applicable: set[str], tensor: str | None
+    context: Context,
+    chosen: set[str],
+    applicable: set[str],
+    options: Options,
+    progress: Progress | None,
 ) -> list[Finding]:
     catalogue = requirements.load()
     rules = [
@@ -139,25 +147,10 @@ def _run_values(
     ]
     if not rules or context.where == "root":
         return []
-    findings: list[Finding] = []
-    for module in modules(context):
-        if tensor and not any(fnmatchcase(module.tensor(s), tensor) for s in module.cls.tensors):
-            continue
-        for rule, types in rules:
-            if not types or not module.types.isdisjoint(types):
-                applicable.add(rule.requirement)
-                try:
-                    findings += rule.check(context, module)
-                except CheckpointError as error:
-                    tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
-                    findings.append(_unreadable(tensors, error))
-                    break
+    work = select(context, options.tensor, options.only_shards)
+    findings, applied = scan(context, work, rules, threads=options.threads, progress=progress)
+    applicable |= applied
     return findings
-
-
-def _unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:
-    """Bytes that a rule needs are not there: the container's requirement is violated."""
-    return Finding("IDX-001", "unreadable", str(error), "readable tensor data", tensors)
 
 
 def _about(finding: Finding, glob: str) -> bool:

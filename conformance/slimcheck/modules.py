@@ -7,6 +7,7 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,41 @@ class Module:
         }
         return types_of_label(self.cls.label, self._context.profile) | guests
 
+    @property
+    def lead(self) -> str:
+        """Suffix of the tensor by whose place in the files modules are ordered."""
+        return "weight" if "weight" in self.cls.tensors else next(iter(self.cls.tensors))
+
+    @property
+    def home(self) -> str:
+        """Relative path of the file that holds its lead."""
+        return self.file(self.lead)
+
+    def sizes(self) -> Iterator[tuple[str, str, int]]:
+        """(suffix, dtype, stored bytes) of each of its tensors."""
+        table = self._context.checkpoint.table
+        for suffix, spec in self.cls.tensors.items():
+            row = table.index(self.tensor(suffix))
+            yield suffix, spec.dtype, max(int(table.end[row] - table.begin[row]), 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of all its tensors."""
+        return sum(size for _, _, size in self.sizes())
+
+    def extent(self) -> tuple[Path, int, int]:
+        """File of its lead, where its bytes begin there, and their number."""
+        table = self._context.checkpoint.table
+        row = table.index(self.tensor(self.lead))
+        begin, end = int(table.begin[row]), int(table.end[row])
+        return self._context.checkpoint.path / table.file(row), begin, end - begin
+
+    @property
+    def packed(self) -> bool:
+        """Whether its weight holds two int4 codes in a byte."""
+        rule = self._weight_rule
+        return rule is not None and not AXES.keys().isdisjoint(rule.packing)
+
     def tensor(self, suffix: str) -> str:
         """Full name of one of its tensors."""
         return join(self.name, suffix)
@@ -105,7 +141,7 @@ class Module:
         if spec is None or spec.dtype != "I8" or len(spec.shape) != 2:
             return None
         stored, rule = self.array("weight"), self._weight_rule
-        if rule is None or AXES.keys().isdisjoint(rule.packing):
+        if rule is None or not self.packed:
             return stored
         if not self.cls.shapes.get("weight_scale"):
             return None
@@ -194,12 +230,11 @@ def _guests(profile: str) -> tuple[_Guest, ...]:
 def modules(context: Context) -> Iterator[Module]:
     """Every module of the directory, in file order of its first tensor."""
     table = context.checkpoint.table
-    placed: list[tuple[int, int, str, ModuleClass]] = []
+    placed: list[tuple[int, int, str, Module]] = []
     for cls in context.classes:
-        lead = "weight" if "weight" in cls.tensors else next(iter(cls.tensors))
         for member in cls.members:
-            row = table.index(join(member, lead))
-            placed.append((int(table.file_ids[row]), int(table.begin[row]), member, cls))
+            module = Module(context, cls, member)
+            row = table.index(module.tensor(module.lead))
+            placed.append((int(table.file_ids[row]), int(table.begin[row]), member, module))
     placed.sort(key=lambda item: item[:3])
-    for _, _, member, cls in placed:
-        yield Module(context, cls, member)
+    return (module for *_, module in placed)

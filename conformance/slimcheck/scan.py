@@ -1,0 +1,195 @@
+"""Run the value rules over all modules: one pass over the files, all rules together.
+
+Modules are taken in the order of their weights in the files. Their number in flight is bounded by
+what they hold in memory, their findings are gathered in file order: any number of threads gives
+the same report. Kernels and NumPy release the interpreter lock, so threads are enough.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from slimcheck.context import Context
+from slimcheck.findings import Finding
+from slimcheck.modules import Module, modules
+from slimcheck.registry import ValueRule
+from slimspec.checkpoint import CheckpointError
+
+Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
+Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
+
+_IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
+_JOB = 4 << 20  # modules are handed to a thread in lots of about so many bytes
+_MOST_THREADS = 8
+# bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
+_COST = {"I8": 1, "F16": 1, "BF16": 1, "F32": 1}
+_UNPACKED = 16  # two codes a byte, each once in float32, once in int8 and in masks
+_WIDENED = 8
+
+
+@dataclass
+class Job:
+    """Some modules that lie together; what was found is filled in by a thread."""
+
+    modules: list[Module] = field(default_factory=list)
+    nbytes: int = 0
+    memory: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    applied: set[str] = field(default_factory=set)
+
+
+def select(context: Context, tensor: str | None, shards: Sequence[str]) -> list[Module]:
+    """Modules with a tensor that matches `tensor`, whose weight lies in one of `shards`."""
+    return [
+        module
+        for module in modules(context)
+        if (
+            not tensor
+            or any(fnmatchcase(module.tensor(suffix), tensor) for suffix in module.cls.tensors)
+        )
+        and (not shards or any(fnmatchcase(module.home, glob) for glob in shards))
+    ]
+
+
+def scan(
+    context: Context,
+    chosen: Iterable[Module],
+    rules: Rules,
+    *,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> tuple[list[Finding], set[str]]:
+    """Return what the rules say of the modules, and which requirements had something to judge.
+
+    Args:
+        threads: 0 takes one per processor; never changes the result.
+        progress: called from this thread after each lot of modules.
+    """
+    findings: list[Finding] = []
+    applied: set[str] = set()
+    jobs = list(_jobs(chosen))
+    total = sum(job.nbytes for job in jobs)
+    for job in _run(context, jobs, rules, threads or _processors()):
+        findings += job.findings
+        applied |= job.applied
+        if progress:
+            progress(job.nbytes, total)
+    return findings, applied
+
+
+def _processors() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+
+
+def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
+    job = Job()
+    for module in chosen:
+        job.modules.append(module)
+        job.nbytes += module.nbytes
+        job.memory += _memory(module)
+        if job.nbytes >= _JOB:
+            yield job
+            job = Job()
+    if job.modules:
+        yield job
+
+
+def _memory(module: Module) -> int:
+    return sum(
+        size * (_UNPACKED if module.packed and suffix == "weight" else _COST.get(dtype, _WIDENED))
+        for suffix, dtype, size in module.sizes()
+    )
+
+
+def _run(context: Context, jobs: Sequence[Job], rules: Rules, threads: int) -> Iterator[Job]:
+    """Yield the jobs in order, done."""
+    ahead = _ReadAhead()
+    try:
+        if threads == 1:
+            for number, job in enumerate(jobs):
+                if number == 0:
+                    ahead.want(job)
+                if number + 1 < len(jobs):
+                    ahead.want(jobs[number + 1])
+                yield _judge(context, job, rules)
+            return
+        yield from _run_together(context, jobs, rules, min(threads, _MOST_THREADS), ahead)
+    finally:
+        ahead.close()
+
+
+def _run_together(
+    context: Context, jobs: Sequence[Job], rules: Rules, threads: int, ahead: "_ReadAhead"
+) -> Iterator[Job]:
+    pending: deque[tuple[Job, Future[Job]]] = deque()
+    memory = 0
+    pool = ThreadPoolExecutor(threads, "slimcheck")
+    try:
+        for job in jobs:
+            while pending and (memory + job.memory > _IN_FLIGHT or len(pending) >= threads + 2):
+                done, future = pending.popleft()
+                memory -= done.memory
+                yield future.result()
+            ahead.want(job)
+            pending.append((job, pool.submit(_judge, context, job, rules)))
+            memory += job.memory
+        while pending:
+            yield pending.popleft()[1].result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _judge(context: Context, job: Job, rules: Rules) -> Job:
+    """Fill in what the rules say of the modules, and let go of the modules."""
+    while job.modules:
+        _judge_module(context, job.modules.pop(0), job, rules)
+    return job
+
+
+def _judge_module(context: Context, module: Module, job: Job, rules: Rules) -> None:
+    for rule, types in rules:
+        if not types or not module.types.isdisjoint(types):
+            job.applied.add(rule.requirement)
+            try:
+                job.findings += rule.check(context, module)
+            except CheckpointError as error:
+                tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
+                job.findings.append(unreadable(tensors, error))
+                return
+
+
+def unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:
+    """Bytes that a rule needs are not there: the container's requirement is violated."""
+    return Finding("IDX-001", "unreadable", str(error), "readable tensor data", tensors)
+
+
+class _ReadAhead:
+    """Asks the system to read the weights of jobs that wait, where it can be asked."""
+
+    def __init__(self) -> None:
+        self._path: os.PathLike[str] | None = None
+        self._handle = -1
+
+    def want(self, job: Job) -> None:
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for module in job.modules:
+            path, begin, size = module.extent()
+            if size <= 0:
+                continue
+            try:
+                if path != self._path:
+                    self.close()
+                    self._handle = os.open(path, os.O_RDONLY)
+                    self._path = path
+                os.posix_fadvise(self._handle, begin, size, os.POSIX_FADV_WILLNEED)
+            except OSError:  # the rules will say what is wrong with the file
+                return
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._path, self._handle = None, -1
