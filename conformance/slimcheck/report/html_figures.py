@@ -86,11 +86,12 @@ def _plot(entry: Scales, lang: str) -> Iterator[str]:
 
 
 def _bars(entry: Scales) -> Iterator[str]:
-    """Bars from the smallest to the largest power of two, at least eight wide."""
+    """Bars from the smallest to the largest power of two, in the middle of at least eight."""
     used = [i for i, count in enumerate(entry.powers) if count]
     if not used:
         return
-    low, high = used[0], max(used[-1], used[0] + 7)
+    low = used[0] - max(0, 7 - (used[-1] - used[0])) // 2
+    high = max(used[-1], low + 7)
     step = _WIDTH / (high - low + 1)
     top = log10(int(entry.powers.max()) + 1)
     room = _HEIGHT - _FOOT
