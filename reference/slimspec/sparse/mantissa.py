@@ -45,7 +45,8 @@ def reduce_mantissa(
     -14 <= e < bits - 10          -> 1, or 2 if m > 1.5      (kept or not)
 
     Args: w float32, float16 or bfloat16 [n, k], rounded to float16 first; keep bool [n, k].
-    Returns: float16 [n, k]; what becomes zero keeps the sign of its weight.
+    Returns: float16 [n, k]; what becomes zero keeps the sign of its weight. At 2 bits magnitudes
+    of 61440 and more round up to infinity.
     Source: math.md 7.3; recorded cases show the band moving with `bits` (-8 at 2 bits).
     """
     half = to_dtype(as_float32(w), np.float16)
