@@ -24,14 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = parts.add_parser("export", help="write vectors for another test harness")
     one.add_argument("directory", type=Path, help="is created")
     one.add_argument("--format", default="bin", choices=("bin", "npy", "json", "atb-csv"))
-    one.add_argument("--op", action="append", help="only this operation (repeatable)")
+    _add_choice(one)
     _add_generate(parts.add_parser("generate", help="make bigger random vectors"))
     one = parts.add_parser("run", help="feed vectors to an executable and judge its outputs")
-    one.add_argument("--op", action="append", required=True, help="operation (repeatable)")
+    _add_choice(one)
     one.add_argument("--cmd", required=True, help="command with {inputs} and {outputs}")
     one.add_argument("--timeout", type=float, default=60.0, help="seconds per case (default 60)")
     one.add_argument("--format", default="bin", choices=("bin", "npy"))
-    one.add_argument("--case", action="append", help="only this id (repeatable)")
+
+
+def _add_choice(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--op", action="append", help="only this operation (repeatable)")
+    one.add_argument("--case", action="append", metavar="ID", help="only this id (repeatable)")
+    one.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="only cases with this attribute or numerics profile (repeatable)",
+    )
+    one.add_argument("--from", type=Path, dest="source", metavar="DIR",
+                     help="vectors made by `generate` instead of the embedded ones")  # fmt: skip
 
 
 def _add_generate(one: argparse.ArgumentParser) -> None:
@@ -102,7 +115,7 @@ def _show(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from slimspec.golden.export import export
 
-    count = export(_chosen(args.op, None), args.directory, args.format)
+    count = export(_chosen(args), args.directory, args.format)
     print(f"{count} vectors written to {args.directory}")
     return 0
 
@@ -137,18 +150,31 @@ def _value(text: str) -> Any:
         return text
 
 
-def _chosen(ops: list[str] | None, ids: list[str] | None) -> list[Any]:
-    from slimspec.golden.vectors import cases
+def _chosen(args: argparse.Namespace) -> list[Any]:
+    from slimspec.golden.vectors import cases, read_directory
 
-    found = [case for op in ops for case in cases(op)] if ops else cases()
-    return [case for case in found if not ids or case.id in ids]
+    if args.source:
+        found = [c for c in read_directory(args.source) if not args.op or c.op in args.op]
+    else:
+        found = [case for op in args.op or [None] for case in cases(op)]
+    wanted = {name: _value(value) for name, value in _pairs(args.where, "--where")}
+    return [
+        case
+        for case in found
+        if (not args.case or case.id in args.case)
+        and wanted.items() <= ({"numerics": case.numerics} | _plain(case.attributes)).items()
+    ]
+
+
+def _plain(attributes: Any) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if not isinstance(value, list)}
 
 
 def _run(args: argparse.Namespace) -> int:
     from slimspec.golden.runner import diagnosis, run_cases
 
     results = []
-    for result in run_cases(_chosen(args.op, args.case), args.cmd, args.timeout, args.format):
+    for result in run_cases(_chosen(args), args.cmd, args.timeout, args.format):
         print(f"{'pass' if result.passed else 'FAIL'} {result.case.id}", flush=True)
         for problem in result.problems:
             print(f"     {problem}")

@@ -22,12 +22,12 @@ class Evidence:
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
     seen: int = 0
 
-    def add(self, case: VectorCase, outputs: Outputs) -> None:
-        """Take in one vector; one whose variant is not the normative one of its operation (a
-        named form or order) or that the diagnosis cannot read is left out."""
+    def add(self, case: VectorCase, outputs: Outputs) -> bool:
+        """Take in one vector and return True; False for one that asks for another than the
+        normative form of its operation, or that the diagnosis cannot read."""
         found = _diagnosed(case, outputs)
         if found is None:
-            return
+            return False
         self.seen += 1
         for match in found.matches:
             total = self.shares.setdefault(match.deviations, [0, 0, 0])
@@ -35,6 +35,7 @@ class Evidence:
             total[1] += match.total
             total[2] += 1
             self.names[match.deviations] = match.variant
+        return True
 
     def ranked(self) -> list[tuple[str, float, tuple[str, ...]]]:
         """(variant, share, deviations), best first; fewer deviations first at a tie."""
@@ -92,7 +93,7 @@ def _diagnosed(case: VectorCase, outputs: Outputs) -> Any:
 
 _CHOICES = frozenset({"form", "variant", "order", "rule", "steps", "round_mode"})
 _NORMATIVE = {"div", "golden", "scale_first", "canonical"}
-_LARGEST = 5_000_000  # elements times variants
+_LARGEST = 50_000_000  # elements times variants
 
 
 def normative(case: VectorCase) -> bool:

@@ -72,8 +72,8 @@ def _run(case: VectorCase, words: list[str], place: Path, timeout: float, form: 
         return Result(case, (f"cannot run {filled[0]}: {error.strerror}",))
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
-        how = f"signal {-done.returncode}" if done.returncode < 0 else "exit code"
-        f" {done.returncode}"
+        code = done.returncode
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return Result(case, (f"crash: {how}" + (f": {said}" if said else ""),))
     return judge(case, place / "outputs", form)
 
@@ -112,7 +112,7 @@ def diagnosis(results: Iterable[Result]) -> dict[str, str]:
     for result in results:
         if result.outputs.keys() >= result.case.outputs.keys():
             evidence.setdefault(result.case.op, Evidence(result.case.op))
-            evidence[result.case.op].add(result.case, result.outputs)
-            failed |= set() if result.passed else {result.case.op}
+            read = evidence[result.case.op].add(result.case, result.outputs)
+            failed |= {result.case.op} if read and not result.passed else set()
     sentences = {op: evidence[op].verdict() for op in sorted(failed)}
     return {op: text for op, text in sentences.items() if text}

@@ -91,6 +91,32 @@ def cases(op: str | None = None, *, origin: str | None = None) -> list[VectorCas
     return sorted(found, key=lambda case: case.id)
 
 
+def read_directory(directory: Path) -> list[VectorCase]:
+    """Return the vectors of a directory that `slimspec golden generate` wrote.
+
+    Raises:
+        ValueError: no case file there, or one that breaks its schema or names no operation.
+    """
+    from slimspec.golden.operations import operation
+    from slimspec.jsonschemas import validator
+
+    paths = sorted(directory.glob("*.json"))
+    if not paths:
+        raise ValueError(f"{directory}: no case file (.json) there")
+    found: list[VectorCase] = []
+    for path in paths:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: no JSON: {error}") from error
+        for wrong in validator("vector").iter_errors(content):
+            place = "/".join(map(str, wrong.absolute_path))
+            raise ValueError(f"{path}: {place}: {wrong.message}")
+        operation(content["op"])
+        found += load_cases(path)
+    return found
+
+
 def names() -> list[str]:
     """Return the operations that have vectors."""
     return sorted({path.stem for path in case_files()})
