@@ -15,6 +15,7 @@ from slimspec.schemes import Linear, QuantizedLinear
 from slimspec.schemes.records import InputParams, Options
 from slimspec.schemes.w8a8sc import W8A8SC, narrow_offset, narrow_scale
 from slimspec.schemes.w16a16sc import W16A16SC, outdim
+from slimspec.sparse.lowbit import LowBitOptions, w8a8s_weight
 
 F16 = np.dtype(np.float16)
 COMPRESSED = W8A8SC()
@@ -144,3 +145,20 @@ def test_scale_is_rounded_once_to_nearest_even() -> None:
 def test_scale_outside_float16_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="expected a scale that float16 can hold"):
         narrow_scale(np.array([value], np.float32))
+
+
+def test_low_bit_weights_are_those_of_the_solver_and_have_outliers() -> None:
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((16, 64)).astype(F16)
+    w[:, 0] *= 9
+    lo, hi = np.array(-1, F16), np.array(1, F16)
+    q = schemes.get("W8A8S").quantize(
+        Linear(w, name="x"), variant="v0", activation_range=(lo, hi), method="lowbit"
+    )
+    solved = w8a8s_weight(w, LowBitOptions(use_sigma=True))
+    np.testing.assert_array_equal(q.weight, solved.q)
+    assert np.abs(q.weight).max() > 7
+    with pytest.raises(ValueError, match="method 'gptq': expected minmax or lowbit"):
+        schemes.get("W8A8S").quantize(
+            Linear(w, name="x"), variant="v0", activation_range=(lo, hi), method="gptq"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from slimspec.quantize.minmax import IntegerWeight
+from slimspec.sparse.lowbit import LowBitOptions, w8a8s_weight
 
 from .base import register
 from .records import Linear, Options, QuantizedLinear
@@ -18,13 +19,29 @@ class W8A8S(W8A8):
         q_x = clip(rint(x / input_scale + input_offset)),  acc = Σ q_x q_w
         y   = T((acc + quant_bias) · deq_scale)
 
-    `quantize` makes the plain form, s = max|w| / 7 without outliers (open_outlier=False); integers
-    with outliers up to ±127, from the low-bit or the co-sparse solver, go to `assemble`.
+    Methods: "minmax", s = max|w| / 7 without outliers (open_outlier=False); "lowbit", outliers past
+    3 standard deviations of |w| (use_sigma). Other masks, and the co-sparse solver, give their
+    integers to `assemble`.
     Source: formats.md 3.2 W8A8S, 5.12 SP; math.md 7.1, 7.2.
     """
 
     label = "W8A8S"
-    bits = 4
+    takes = W8A8.takes | {"method"}
+
+    def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
+        """Return the record with low-bit weights. Raises: ValueError for an unknown method."""
+        if options.method not in ("minmax", "lowbit"):
+            raise ValueError(f"method {options.method!r}: expected minmax or lowbit")
+        lowbit = LowBitOptions(
+            open_outlier=options.method == "lowbit",
+            use_sigma=True,
+            per_channel=not options.per_tensor,
+        )
+        try:
+            weight = w8a8s_weight(linear.weight, lowbit)
+        except ValueError as error:
+            raise ValueError(f"{linear.name}.{error}") from None
+        return self.assemble(linear, weight, options)
 
     def assemble(self, linear: Linear, weight: IntegerWeight, options: Options) -> QuantizedLinear:
         """Return the record without the weight scale, which no writer stores."""
