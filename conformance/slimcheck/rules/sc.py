@@ -1,6 +1,7 @@
 """SC: compressed weights (W8A8SC, W16A16SC), headers and JSON."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from slimcheck.context import Context, ModuleClass, is_norm_copy
 from slimcheck.described import as_count, entries, readable, shown
@@ -12,9 +13,12 @@ from slimcheck.layouts import (
     LABEL,
     SHAPE,
     UNEXPECTED,
+    Problem,
+    breach,
     breaches,
     foreign_dtypes,
     is_linear,
+    rules_of,
     types_of,
 )
 from slimcheck.registry import ROOT, rule
@@ -79,7 +83,16 @@ def quant_bias_and_deq_scale_fit_the_rows(ck: Context) -> Iterator[Finding]:
 
 @rule("SC-012")
 def labels_tell_stream_and_companions(ck: Context) -> Iterator[Finding]:
-    yield from breaches(ck, "SC-012", {LABEL})
+    """Of tensors that the type has; others are SC-015's."""
+    for problem in ck.problems:
+        if problem.type in types_of("SC-012") and problem.aspect == LABEL and _has(ck, problem):
+            yield breach(ck, "SC-012", problem)
+
+
+def _has(ck: Context, problem: Problem) -> bool:
+    """Whether the type of the problem has a tensor of that suffix."""
+    rules = rules_of(problem.type, ck.profile)
+    return rules is not None and problem.suffix in rules
 
 
 @rule("SC-013")
@@ -109,9 +122,16 @@ def no_weight_is_left_in_nz(ck: Context) -> Iterator[Finding]:
 
 @rule("SC-015")
 def nothing_else_lies_beside_a_stream(ck: Context) -> Iterator[Finding]:
-    yield from breaches(ck, "SC-015", {UNEXPECTED})
+    for problem in ck.problems:
+        own = problem.type in types_of("SC-015") and problem.aspect in (UNEXPECTED, LABEL)
+        if own and not _has(ck, problem):
+            yield breach(ck, "SC-015", replace(problem, expected=_companions(ck, problem)))
     yield from breaches(ck, "SC-015", {SHAPE}, {"bias"})
     yield from foreign_dtypes(ck, "SC-015", {"bias"})
+
+
+def _companions(ck: Context, problem: Problem) -> str:
+    return f"{problem.type}: {', '.join(rules_of(problem.type, ck.profile) or ())}"
 
 
 @rule("SC-017")
