@@ -1,4 +1,4 @@
-"""The same logits and linear inputs as transformers on a CPU with eager attention.
+"""The same logits and linear inputs as transformers on a CPU with eager or fused attention.
 
 A development check: needs torch and transformers (4.51 or later) in the environment.
 """
@@ -45,9 +45,9 @@ ROPES: dict[str, Any] = {
 LIMITS = {"float32": 80 * 2.0**-24, "float16": 80 * 2.0**-12, "bfloat16": 80 * 2.0**-9}
 
 
-def run_torch(folder: Path, dtype: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def run_torch(folder: Path, dtype: str, attention: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, torch_dtype=getattr(torch, dtype), attn_implementation="eager"
+        folder, torch_dtype=getattr(torch, dtype), attn_implementation=attention
     )
     seen: dict[str, np.ndarray] = {}
     for name, module in model.named_modules():
@@ -73,11 +73,12 @@ def deepseek(build: Build, **changes: Any) -> Path:
     return build("deepseek_v3", {name: push}, num_nextn_predict_layers=0, **changes)
 
 
-def compare(folder: Path, dtype: str) -> None:
-    logits, inputs = run_torch(folder, dtype)
+def compare(folder: Path, dtype: str, attention: str = "eager") -> None:
+    logits, inputs = run_torch(folder, dtype, attention)
     seen: dict[str, np.ndarray] = {}
     kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
-    ours = Decoder.open(folder, kind).forward(TOKENS, lambda name, x: seen.__setitem__(name, x))
+    decoder = Decoder.open(folder, kind, fused_attention=attention == "sdpa")
+    ours = decoder.forward(TOKENS, lambda name, x: seen.__setitem__(name, x))
     assert seen.keys() == inputs.keys()
     far = {name: distance(seen[name], x) for name, x in inputs.items()}
     far["logits"] = distance(ours, logits)
@@ -100,3 +101,8 @@ def test_positions_are_scaled_as_in_torch(build: Build, kind: str) -> None:
 
 def test_deepseek_positions_are_scaled_as_in_torch(build: Build) -> None:
     compare(deepseek(build, rope_scaling=ROPES["yarn_mscale"]), "float32")
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_fused_attention_rounds_as_in_torch(build: Build, dtype: str) -> None:
+    compare(build("qwen2"), dtype, "sdpa")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from slimspec.numeric import as_float32, mul
 
 from .cache import KVCache
+from .flash import flash_head
 from .numerics import Numerics
 from .rope import cos_sin, rotate
 from .scope import Scope
@@ -58,6 +59,9 @@ def attend(
     out = np.empty((t, h, v.shape[2]), q.dtype)
     for i in range(h):
         g = i // (h // len(k))
+        if numerics.fused_attention:
+            out[:, i] = flash_head(q[i], k[g], v[g], scale, hidden)
+            continue
         scores = mul(numerics.product(q[i], numerics.prepared(k[g])), scale, numerics.dtype)
         if hidden is not None:
             scores = np.where(hidden, np.finfo(np.float32).min, as_float32(scores))

@@ -112,6 +112,7 @@ class Decoder:
         path: str | Path,
         dtype: DTypeLike | None = None,
         *,
+        fused_attention: bool = False,
         linear: Linear | None = None,
         states: States | None = None,
     ) -> Decoder:
@@ -120,6 +121,8 @@ class Decoder:
         Args:
             path: the directory (config.json and *.safetensors).
             dtype: of activations, default the model's own; numpy dtype.
+            fused_attention: as transformers' "sdpa" (its default, and that of the producer's
+                one-click pipeline) instead of "eager".
             linear: replaces the float linear (quantized directories need one).
             states: replaces q, k and v.
 
@@ -128,7 +131,7 @@ class Decoder:
         """
         checkpoint = open_checkpoint(path)
         architecture = read_architecture(checkpoint.config, str(path))
-        numerics = model_numerics(checkpoint, dtype)
+        numerics = model_numerics(checkpoint, dtype, fused_attention)
         return cls(architecture, Weights(checkpoint), numerics, linear, states)
 
     def embed(self, tokens: ArrayLike) -> NDArray:

@@ -29,12 +29,16 @@ class Numerics:
 
     Attributes:
         dtype: T, of weights and activations: float32, float16 or bfloat16.
+        fused_attention: scores and their softmax stay float32 (torch's scaled_dot_product_attention
+            on a CPU), else each step is rounded to T (eager attention).
     """
 
     dtype: np.dtype
+    fused_attention: bool
 
-    def __init__(self, dtype: DTypeLike = F32) -> None:
+    def __init__(self, dtype: DTypeLike = F32, fused_attention: bool = False) -> None:
         object.__setattr__(self, "dtype", model_dtype(dtype))
+        object.__setattr__(self, "fused_attention", fused_attention)
 
     def round(self, x: NDArray) -> NDArray:
         """Round once to T. Args: x (...) float. Returns: same shape, of T."""

@@ -25,11 +25,14 @@ from .sums import blocked
 
 Array = NDArray[np.float32]
 LANES = 16
-_LOG2E, _LN2 = np.uint32([0x3FB8AA3B, 0x3F317218]).view(np.float32).astype(np.float64)
-_SMALLEST, _LARGEST = np.uint32([0xC2AEAC50, 0x42B17218]).view(np.float32)
-_DEGREE5 = np.float32([0.00828929059, 0.0418978221, 0.166676521, 0.499991506, 0.999999701, 1])
-_DEGREE3 = np.float32(
-    [-0.079204240219773236, -0.22433836478672356, 0.30354260500649682, 0.00010703434948458272]
+_LOG2E, _LN2 = np.array([0x3FB8AA3B, 0x3F317218], np.uint32).view(np.float32).astype(np.float64)
+_SMALLEST, _LARGEST = np.array([0xC2AEAC50, 0x42B17218], np.uint32).view(np.float32)
+_DEGREE5: Array = np.array(
+    [0.00828929059, 0.0418978221, 0.166676521, 0.499991506, 0.999999701, 1], np.float32
+)
+_DEGREE3: Array = np.array(
+    [-0.079204240219773236, -0.22433836478672356, 0.30354260500649682, 0.00010703434948458272],
+    np.float32,
 )
 
 
