@@ -81,7 +81,8 @@ def quantize_hqq(
     """Quantize the rows of `w` with HQQ scales, started from min-max.
 
     Args: w [n, k]. Returns: q int8 [n, k] in [-2^(bits-1), 2^(bits-1) - 1], from the float16 scale
-    and offset [n, 1]: a float16 weight is divided in float16, any other in float32. Source: math.md 3.4.
+    and offset [n, 1]: a float16 weight is divided in float16, any other in float32.
+    Source: math.md 3.4.
     """
     start = quantize_minmax(w, bits=bits, symmetric=symmetric, variant=variant)
     scale, offset = optimize_hqq(w, start.scale, start.offset, bits=bits)
