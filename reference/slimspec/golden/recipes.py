@@ -107,7 +107,7 @@ def _float_formats(dtype: str) -> Iterator[Recipe]:
 
 
 def _legacy() -> Iterator[Recipe]:
-    whole = {"part_file_size": 0}
+    whole: dict[str, Any] = {"part_file_size": 0}
     yield Recipe(
         "w8a8-a0-fp32", "static W8A8 of a float32 model: deq_scale is int64", "fp32",
         Plan("W8A8", "A0", ranges=_RANGES, **whole),
