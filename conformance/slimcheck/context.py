@@ -123,6 +123,9 @@ class Context:
         for name, tensors in (("reduce", REDUCE), ("rotation", ROTATIONS)):
             if any(not tensors.isdisjoint(cls.tensors) for cls in self.classes):
                 found.add(name)
+        numbered = (cls for cls in self.classes if any(map(str.isdecimal, cls.tensors)))
+        if any(member.endswith(".reduce_scale") for cls in numbered for member in cls.members):
+            found.add("reduce")
         return frozenset(found)
 
     @cached_property
