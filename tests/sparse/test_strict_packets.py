@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimspec.sparse import StreamError, decode_kernels
+from slimspec.sparse import StreamError, decode_kernels, decode_tables
 from slimspec.sparse.codebook import HIGH, LOW, MODES, Mode, symbol_table
 from slimspec.sparse.packets import PacketDecoder, encode_packets
 
@@ -149,12 +149,12 @@ DEFECTS = {
 
 
 def kernel_accepts(stream: bytes, mode: Mode, size: int) -> bool:
-    book = decode_kernels.Book(mode)
+    book = decode_tables.Book(mode)
     single = np.zeros(512, np.uint64)
-    multi = np.zeros(2 << decode_kernels.MULTI_BITS, np.uint64)
+    multi = np.zeros(2 << decode_tables.MULTI_BITS, np.uint64)
     dictionary = np.arange(mode.dictionary_size, dtype=np.uint8)
-    decode_kernels.build_single(book.kinds, book.lengths, book.values, dictionary, single)
-    decode_kernels.build_multi(single, multi)
+    decode_tables.build_single(book.kinds, book.lengths, book.values, dictionary, single)
+    decode_tables.build_multi(single, multi)
     stored = np.frombuffer(bytes(40) + stream, np.uint64).copy()
     out = np.zeros(size // 8, np.uint64)
     return decode_kernels.decode_packets(stored, stored.size, size, single, multi, out) > 0

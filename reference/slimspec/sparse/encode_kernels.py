@@ -44,6 +44,18 @@ class Scratch:
 
 
 @jit
+def longest_run(data: Bytes, at: int, stop: int, runs: Int64, room: int) -> int:
+    """Return the row of the longest run code at data[at] that fits `room` bits, -1 for none."""
+    length = 1
+    while length < runs[0, 0] and at + length < stop and data[at + length] == data[at]:
+        length += 1
+    for row in range(runs.shape[0]):
+        if runs[row, 0] <= length and runs[row, 1] <= room:
+            return row
+    return -1
+
+
+@jit
 def encode_packets(
     data: Bytes,
     size: int,
@@ -53,56 +65,38 @@ def encode_packets(
     runs: Int64,
     out: Words,
 ) -> int:
-    """Write header-less packets and END from word 5 on; return the bytes up to END, 0 for raw."""
-    at, consumed = HEADER_WORDS, 0
-    while True:
-        word, position = U64(0), 0
-        start = consumed
+    """Write packets and END from word 5 on; return the bytes up to END, 0 where raw is shorter."""
+    consumed = 0
+    for at in range(HEADER_WORDS, size >> 3):
+        word, position, start = U64(0), 0, consumed
         stop = min(consumed + 64, size)
         while consumed < stop:
-            value = data[consumed]
-            if value != run_character:
-                bits = lengths[value]
-                if position + bits > 63:
+            value, count = data[consumed], 1
+            code, bits = codes[value], lengths[value]
+            if value == run_character:
+                row = longest_run(data, consumed, stop, runs, 63 - position)
+                if row < 0:
                     break
-                word |= codes[value] << U64(position)
-                position += bits
-                consumed += 1
-                continue
-            run = 1
-            while consumed + run < stop and data[consumed + run] == run_character:
-                run += 1
-            closed = False
-            while run > 0 and not closed:
-                closed = True
-                for r in range(runs.shape[0]):
-                    if runs[r, 0] <= run and position + runs[r, 1] <= 63:
-                        word |= U64(runs[r, 2]) << U64(position)
-                        position += runs[r, 1]
-                        consumed += runs[r, 0]
-                        run -= runs[r, 0]
-                        closed = False
-                        break
-            if closed:
+                count, bits, code = runs[row, 0], runs[row, 1], U64(runs[row, 2])
+            if position + bits > 63:
                 break
+            word |= code << U64(position)
+            position += bits
+            consumed += count
         if consumed == size and position <= 54:
             used = 8 * at + (position + 9 + 7) // 8
-            if used >= size:
-                return 0
             out[at] = word | END_CODE << U64(position)
-            return used
-        if 8 * (at + 1) >= size:
-            return 0
+            return used if used < size else 0
         if consumed == size or consumed - start < 64:
             word |= ONES << U64(position)
         out[at] = word
-        at += 1
         if consumed == size:
-            used = 8 * at + 2
+            used = 8 * at + 10
             if used >= size:
                 return 0
-            out[at] = END_CODE
+            out[at + 1] = END_CODE
             return used
+    return 0
 
 
 @jit
@@ -149,7 +143,7 @@ def encode_tile(
             interleave(raw, size >> 3, out)
             return -(size >> 1)
         finish_header(head, raw[engine], size, encoded[engine])
-        for j in range((used + 7) >> 3, size >> 3):
+        for j in range((used + 7) >> 3, size >> 3):  # zero padding
             encoded[engine, j] = U64(0)
         longest = max(longest, used)
     count = (longest + 31) // 32 * 4

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.sparse import decode_kernels, encode_kernels
+from slimspec.sparse import decode_kernels, decode_tables, encode_kernels
 from slimspec.sparse.codebook import LOW, Mode
 from slimspec.sparse.container import Container, StoredTile
 from slimspec.sparse.definition import EncodeJob, empty_padded
@@ -69,7 +69,7 @@ def decode(
     padded = empty_padded(container.plan)
     target = padded.view(np.uint64)
     weight = frozen(container.weight.view(np.uint64))
-    book = decode_kernels.Book(mode or LOW)  # without a mode no tile is compressed
+    book = decode_tables.Book(mode or LOW)  # without a mode no tile is compressed
 
     def work(turn: Sequence[StoredTile]) -> list[int]:
         return decode_kernels.decode(weight, turn, book, target)
