@@ -31,6 +31,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "nd_to_nz": ("TilePadding",),
     "scale_bias": ("ScaleBias",),
     "fold_w8a8": ("BiasFold", "ModelDtype"),
+    "quantize_two_level": ("TwoLevelBound",),
 }
 
 
@@ -110,6 +111,24 @@ def _scale_bias(p: Any, i: Tensors, o: Tensors) -> Part | None:
     return "scale_bias", {"terms": i["bias"]}, {"scale_bias": o["v1"]}, given
 
 
+def _saved_scale_bias(p: Any, i: Tensors, o: Tensors) -> Part | None:
+    given = {"name": p["name"], "variant": "v1"}
+    inputs = {"q": i["W"], "scale": i["ws"].reshape(-1, 1)}
+    return "scale_bias", inputs, {"scale_bias": o["scale_bias"]}, given
+
+
+def _two_level(p: Any, i: Tensors, o: Tensors) -> Part | None:
+    if p["variant"] != "w4a8_progressive32":
+        return None
+    w, g = i["weight"], p["kwargs"]["group_size"]
+    q, second = o["o2"].astype(np.float32), o["o1.1"].reshape(w.shape[0], -1)
+    # recorded before the saver, which clips to [-8, 7] instead of ±7: differs for small scales only
+    if ((q == -7) & (np.repeat(second, g, axis=1) <= 6)).any():
+        return None
+    out = {"q": q.astype(np.int8), "scale": o["o1.0"], "second": second}
+    return "quantize_two_level", {"w": w}, out, {"group_size": g}
+
+
 def _fold(p: Any, i: Tensors, o: Tensors) -> Part | None:
     inputs = {"q": i["W"], "weight_scale": i["ws"].reshape(-1, 1),
               "input_scale": i["isc"].reshape(1), "input_offset": i["io"].reshape(1)}  # fmt: skip
@@ -166,6 +185,11 @@ SOURCES: dict[str, tuple[str, Callable[[Any, Tensors, Tensors], Part | None], tu
     "pack_w4a8_pack_int4": ("v1", _v1_int4, ("W4A8-001",)),
     "pack_legacy_int4": ("v0", _v0_int4, ("W4A8-001", "W4A16-002", "W4A16-003")),
     "process_scale_bias": ("v1", _scale_bias, ("W4A8-009", "W4A8-010")),
+    "v1_saver_on_w4a8_dynamic": ("v1s", _saved_scale_bias, ("W4A8-009", "W4A8-010")),
+    "lowbit_quant_one_weight_by_outliers": (
+        *("v0", _two_level),
+        ("W4A8-003", "W4A8-004", "W4A8-007"),
+    ),
     "v1_saver_on_w8a8_static": ("v1", _fold, ("W8A8-011", "W8A8-012", "DEQ-001")),
     "v1_MXWeight_minmax": ("minmax", _mx, ("MX-001", "MX-006")),
     "v1_MXWeight_mse_round": ("mse", _mx, ("MX-001",)),
@@ -210,7 +234,11 @@ def _definition(
 
 
 def _tensors(part: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, NDArray]:
-    entries = ((name, entry) for name, entry in part.items() if "tensor" in entry)
+    """Arrays by name; the members of a list are NAME.0, NAME.1, ..."""
+    flat = dict(part)
+    for name, entry in part.items():
+        flat |= {f"{name}.{i}": member for i, member in enumerate(entry.get("list", ()))}
+    entries = ((name, entry) for name, entry in flat.items() if "tensor" in entry)
     return {name: stored_array(stored[entry["tensor"]]) for name, entry in entries}
 
 

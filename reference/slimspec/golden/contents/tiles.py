@@ -16,6 +16,7 @@ _MASK = 2**32 - 1
 
 def cases() -> Iterator[Definition]:
     yield from _published()
+    yield from _by_hand()
     yield from _fractals()
 
 
@@ -109,6 +110,49 @@ def _published() -> Iterator[Definition]:
                              {"mode": mode}, flags, ids, _SOURCE)  # fmt: skip
         yield Definition("tile_decode", key, comment, tensors, {"weight": weight}, {"mode": mode},
                          flags, ids, _SOURCE)  # fmt: skip
+
+
+# the public order of equal counts, all but the most frequent value at count 0
+_DICTIONARY = bytes.fromhex(
+    "00afa1aeadacabaaa9a8a7a6a5a4a3a2bfb0b1b2b3b4b5b6b7b8b9babbbcbdbec0908182"
+)
+
+
+def _tile(engine: bytes, units: int) -> dict[str, NDArray]:
+    """A tile of 512 bytes whose four engines have one stream: pad, 32 bytes of each in turn."""
+    padded = engine.ljust(32 * units, b"\0")
+    chunks = [padded[at : at + 32] * 4 for at in range(0, len(padded), 32)]
+    return {
+        "stream": np.frombuffer(b"".join(chunks), np.int8),
+        "index": np.frombuffer(bytes([units, 0x80, 0, 0, 0, 0, 0, 0]), np.int8),
+        "info": np.array([8, 8, 32, 16, 1], np.int64),
+    }
+
+
+def _by_hand() -> Iterator[Definition]:
+    low = b"\xa8\x01" + _DICTIONARY[:2] + b"\0\0" + _DICTIONARY[2:]
+    low += bytes.fromhex("24499224499224c9") * 3 + bytes.fromhex("bc0f")
+    high = b"\x88\x01\0\0\0\0" + _DICTIONARY[:34]
+    # seven runs of nine, 5 in six bits each, and a single run, 0 in three bits: 64 bytes
+    high += bytes.fromhex("4551144551000000 4551144551e03e")
+    zeros = np.zeros((16, 32), np.int8)
+    block = (bytes(8) + b"\x01") * 6 + bytes(9) + b"\x01"  # 64 bytes; every engine has it twice
+    both = block * 2
+    odd, even = (bytes([sum(both[start::2]) % 2]) for start in (1, 0))  # XOR of ones
+    cap = b"\x88\x01\0\0" + odd + even + bytes(range(34))
+    cap += bytes.fromhex("76ecd8b163c74e11 76ecd8b163c74e91 f701")
+    capped = np.frombuffer(block * 8, np.int8).reshape(16, 32)
+    for key, comment, engine, units, weight, mode in (
+        ("018", "512 zeros by hand: packets of 21 double runs with a fill bit, END", low, 3, zeros,
+         "low"),
+        ("019", "512 zeros by hand: runs of nine capped at 64 bytes, END", high, 2, zeros, "high"),
+        ("020", "by hand: packets that reach 64 bytes and 63 bits; the first leaves bit 63 zero,"
+         " the last one is filled and END follows alone", cap, 2, capped, "high"),
+    ):  # fmt: skip
+        yield Definition(
+            "tile_decode", key, comment, _tile(engine, units), {"weight": weight}, {"mode": mode},
+            ("TileStream",), ("DEQ-003",), "sparse_codec.md 5, 7, 8",
+        )  # fmt: skip
 
 
 def _fractals() -> Iterator[Definition]:
