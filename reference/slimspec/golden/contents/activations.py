@@ -117,6 +117,13 @@ def _runtime() -> Iterator[Definition]:
             {"reciprocal": exact.div(1.0, narrow, form), "offset": exact.cast(f32([-64]), form)},
             {"model_dtype": tag}, ("ReciprocalScale", "ModelDtype"), _STATIC, "math.md 13.1",
         )  # fmt: skip
+    yield Definition(
+        "runtime_scale", "003", "a scale of 3e-8 becomes the least fp16 subnormal 2^-24, whose"
+        " reciprocal 2^24 is infinite in fp16",
+        {"input_scale": f32([3e-8]), "input_offset": f32([0])},
+        {"reciprocal": np.array([np.inf], F16), "offset": np.zeros(1, F16)}, {"model_dtype": "F16"},
+        ("ReciprocalScale", "Subnormal", "Fp16Overflow"), _STATIC, "math.md 13.1",
+    )  # fmt: skip
 
 
 def _dynamic() -> Iterator[Definition]:

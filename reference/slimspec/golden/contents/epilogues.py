@@ -1,6 +1,7 @@
 """Vectors of the integer matmul and its epilogues."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -164,12 +165,34 @@ def _dequantize() -> Iterator[Definition]:
         {"acc": odd, "deq_scale": f32([2.0**-11])}, {"y": y}, {"out_dtype": "F16"},
         ("OutputRounding", "TieRounding"), _DEQ, "integer_semantics.md B.0",
     )  # fmt: skip
+    yield _double_rounding()
     acc, fbias = i32([[100, -100], [3, 7]]), f32(0.1, -1e4)
     y = exact.cast(exact.add(exact.mul(acc, SCALE), fbias), exact.F16)
     yield Definition(
         "dequantize", "021", "a float bias is added after the scale, in float32",
         {"acc": acc, "deq_scale": np.repeat(SCALE, 2), "quant_bias": fbias}, {"y": y},
         {"out_dtype": "F16"}, ("BiasOrder",), (), "integer_semantics.md B.2",
+    )  # fmt: skip
+
+
+def _double_rounding() -> Definition:
+    """Products just above a tie of fp16 whose float32 rounding is the tie itself."""
+    found: list[tuple[int, np.float32]] = []
+    tie = 1.0 + 2.0**-11  # between 1 and its fp16 neighbour; goes down to 1
+    for acc in range(1001, 2**20, 2):
+        scale = np.float32(tie / acc)
+        product = Fraction(acc) * Fraction(float(scale))
+        if Fraction(tie) < product and exact.nearest(product, exact.F32) == Fraction(tie):
+            found.append((acc, scale))
+        if len(found) == 16:
+            break
+    accs, scales = i32([[a for a, _ in found]]), f32([s for _, s in found])
+    return Definition(
+        "dequantize", "022", "products just above 1 + 2^-11 that float32 rounds to it, a tie"
+        " of fp16:"
+        " the result is 1; rounded from float64 it would be 1.0009766",
+        {"acc": accs, "deq_scale": scales}, {"y": np.ones((1, 16), np.float16)},
+        {"out_dtype": "F16"}, ("DoubleRounding", "OutputRounding"), (), "integer_semantics.md B.2",
     )  # fmt: skip
 
 

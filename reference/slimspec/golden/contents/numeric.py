@@ -18,6 +18,7 @@ def cases() -> Iterator[Definition]:
     yield from _rounding()
     yield from _saturation()
     yield from _casts()
+    yield from _specials()
     yield from _decodes()
 
 
@@ -165,6 +166,23 @@ def _casts() -> Iterator[Definition]:
         {"y": bits32(0x3F800000, 0x3F804000, 0x3F802000, 0x3F800000, 0, 0x80000000)},
         {"to": "FP19_ROUND"}, ("Fp19Truncation", "TieRounding"), ("DEQ-001",),
         "integer_semantics.md B.1",
+    )  # fmt: skip
+
+
+def _specials() -> Iterator[Definition]:
+    x = bits32(0x7F800000, 0xFF800000, 0x00000001, 0x80000001, 0x00008000, 0x00018000, 0x7F7FFFFF)
+    x = np.append(x, f32(np.nan, -0.0))
+    words = [0x7F80, 0xFF80, 0, 0x8000, 0, 2, 0x7F80, 0x7FC0, 0x8000]
+    yield Definition(
+        "cast", "010", "bfloat16: infinities and NaN stay, the largest float32 becomes infinity,"
+        " subnormals round half to even", {"x": x},
+        {"y": np.array(words, np.uint16).view(exact.BF16.dtype)}, {"to": "BF16"},
+        ("NaNPolicy", "Subnormal", "SignedZero"), (), _SOURCE,
+    )  # fmt: skip
+    yield Definition(
+        "cast", "011", "E4M3 has no infinity: NaN is 0x7F, infinity saturates",
+        {"x": f32(np.nan, np.inf, -np.inf)}, {"y": np.array([0x7F, 0x7E, 0xFE], np.uint8)},
+        {"to": "E4M3"}, ("NaNPolicy", "SaturateThenNarrow"), ("MX-003",), "math.md 12",
     )  # fmt: skip
 
 
