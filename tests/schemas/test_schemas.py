@@ -130,7 +130,8 @@ def report_lines():
         "expected": "e", "found": "f", "fix": "x",
     }  # fmt: skip
     footer = {
-        "kind": "footer", "findings": 1, "conformant": False, "exit_code": 1, "counts": {"failed": 1},
+        "kind": "footer", "findings": 1, "conformant": False, "exit_code": 1,
+        "counts": {"failed": 1},
         "verdicts": {"mindie": {"verdict": "will not load", "reasons": ["W8A8-003"]}},
     }  # fmt: skip
     return {"header": header, "finding": finding, "footer": footer}
