@@ -83,4 +83,4 @@ def fused(ck: "Context") -> Iterator[Fused]:
             if at_shard and (group.fused == EXPERTS or f".{EXPERTS}." not in f"{parent}."):
                 found.setdefault((parent, group), {})[shard] = module
     for (parent, group), modules in found.items():
-        yield Fused(parent, group, modules)
+        yield Fused(parent, group, {s: modules[s] for s in group.shards if s in modules})

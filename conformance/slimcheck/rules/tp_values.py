@@ -43,7 +43,7 @@ def bias_is_not_divided(ck: Context, module: Module) -> Iterator[Finding]:
         tells = np.abs(whole).max(initial=0) > 4 * ranks
         if tells and (np.abs(stored - whole / ranks) <= 1).all():
             name = (module.tensor("quant_bias"),)
-            found = f"a {ranks}th of bias / deq_scale - Σ weight · input_offset"
+            found = f"1/{ranks} of bias / deq_scale - Σ weight · input_offset"
             yield Finding(
                 "TP-006", "divided", found, "the whole of it", name, module.file("quant_bias")
             )
