@@ -1,0 +1,1 @@
+"""Parts of a calibration run: texts, folded weights, observers, smoothing, attention."""

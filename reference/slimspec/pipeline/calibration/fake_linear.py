@@ -1,0 +1,135 @@
+"""The linear of a calibration run: weights and inputs rounded as in the quantized model.
+
+    y = T(Q(x)·Q(W)ᵀ + b)     for static types, Q(x) by the range of what was seen so far
+
+Source: math.md 1.5 (weights in the run use all integers), 2.1, 2.7; msmodelslim
+pytorch/llm_ptq/llm_ptq_tools/quant_modules.py (LinearQuantizer), core/quantizer/linear.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec import schemes
+from slimspec.model import FloatLinear, Numerics
+from slimspec.numeric import to_dtype
+from slimspec.pipeline.recipe import KEEP, Rule
+from slimspec.quantize.affine import dequantize_rows
+from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
+from slimspec.schemes import InputParams, Linear
+
+from .observers import RunningInput, fake_input, fake_tokens
+from .settings import Settings
+
+DYNAMIC = "_DYNAMIC"
+Solver = Callable[[NDArray], IntegerWeight]
+
+
+def takes_range(label: str) -> bool:
+    """True for a type with static activations."""
+    return label != KEEP and "input_params" in schemes.get(label).takes
+
+
+class CalibrationLinear:
+    """Computes every linear of a run; give it to a decoder.
+
+    Attributes:
+        inputs: what was observed, by linear.
+        frozen: use the parameters as they are and observe no more.
+    """
+
+    def __init__(
+        self,
+        numerics: Numerics,
+        rules: Mapping[str, Rule],
+        settings: Settings,
+        methods: Callable[[str], int],
+        solver: Solver | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args: rules: type of each linear, those not named stay float; methods: act_method 1 or 2 of
+            a linear; solver: makes the integers of W8A8S.
+        """
+        self.inputs: dict[str, RunningInput] = {}
+        self.frozen = False
+        self._numerics, self._rules, self._settings = numerics, rules, settings
+        self._methods, self._solver = methods, solver
+        self.next_layer()
+
+    def next_layer(self) -> None:
+        """Forget the weights of the layer before."""
+        self._float = FloatLinear(self._numerics)
+        self._weights: dict[str, NDArray] = {}
+
+    def params(self) -> dict[str, InputParams]:
+        """Scale and offset of every static linear that saw a batch."""
+        return {name: seen.params for name, seen in self.inputs.items() if seen.params}
+
+    def __call__(self, name: str, x: NDArray, w: NDArray, b: NDArray | None) -> NDArray:
+        """Return T(Q(x)·Q(w)ᵀ + b). Args: x (t, k), w (n, k), b (n,) or None. Returns: (t, n)."""
+        rule = self._rules.get(name)
+        if rule is None or not self._in_run(rule.type):
+            return self._float(name, x, w, b)
+        if takes_range(rule.type):
+            x = self._static(name, x, rule.type)
+        elif rule.type.endswith(DYNAMIC) and "FP8" not in rule.type:
+            x = fake_tokens(x, self._settings)
+        return self._float(name, x, self._weight(name, w, rule), b)
+
+    def _in_run(self, label: str) -> bool:
+        if label == KEEP:
+            return False
+        early = self._settings.variant == "v0" or self._settings.dynamic_in_run
+        return early or takes_range(label)
+
+    def _static(self, name: str, x: NDArray, label: str) -> NDArray:
+        seen = self.inputs.get(name)
+        if seen is None:
+            seen = RunningInput(name, self._settings, self._methods(name))
+            self.inputs[name] = seen
+        if self.frozen and seen.params is not None:
+            return fake_input(x, seen.params, f"{name} input")
+        params = seen.see(x)
+        if label == "W8A8_MIX" and self._settings.variant == "v1":
+            return fake_tokens(x, self._settings)  # math.md 2.7: the run goes the prefill way
+        return fake_input(x, params, f"{name} input")
+
+    def _weight(self, name: str, w: NDArray, rule: Rule) -> NDArray:
+        if name not in self._weights:
+            linear = Linear(w, None, name)
+            self._weights[name] = fake_weight(linear, rule, self._settings, self._solver)
+        return self._weights[name]
+
+
+def fake_weight(
+    linear: Linear, rule: Rule, settings: Settings, solver: Solver | None = None
+) -> NDArray:
+    """Return the weight as a run sees it, [n, k] in its own dtype.
+
+    8-bit symmetric weights take all 256 integers here, also where the file of "v0" has 255.
+    """
+    scheme, options = schemes.get(rule.type), dict(rule.options)
+    dtype = linear.weight.dtype
+    if rule.type == "W8A8S" and solver is not None:
+        return _dequantized(solver(linear.weight), dtype)
+    if scheme.bits == 8 and not options.get("group_size") and options.get("symmetric", True):
+        granularity: Granularity = "tensor" if options.get("per_tensor") else "channel"
+        made = quantize_minmax(
+            linear.weight, variant=settings.variant, granularity=granularity, name=linear.name
+        )
+        return _dequantized(made, dtype)
+    options.pop("activation_symmetric", None)
+    if takes_range(rule.type):
+        one = np.ones(1, np.float32)
+        options["input_params"] = InputParams(one, one)
+    found = scheme.quantize(linear, variant=settings.variant, **options)
+    return to_dtype(scheme.dequantize(found), dtype)
+
+
+def _dequantized(made: IntegerWeight, dtype: np.dtype) -> NDArray:
+    scale, offset = np.atleast_1d(made.scale), np.atleast_1d(made.offset)
+    return to_dtype(dequantize_rows(made.q, scale, offset), dtype)

@@ -1,0 +1,134 @@
+"""The smoothing scale of one subgraph by anti_method, as each producer finds it.
+
+Source: math.md 8.1 (V0), 8.2 (V1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.checkpoint import CheckpointError
+from slimspec.model import Architecture
+from slimspec.numeric import as_float32, to_dtype
+from slimspec.quantize.awq import linear_loss, mean_magnitude, search_awq
+from slimspec.smooth.flex import AlphaBeta, FlexLoss, search_alpha_beta
+from slimspec.smooth.fold import value_rows_scale
+from slimspec.smooth.outlier_mask import mask_scale
+from slimspec.smooth.outlier_suppression import Statistics, search_scale
+from slimspec.smooth.scales import (
+    grouped_max_scale,
+    grouped_mean,
+    signed_weight_scale,
+    smooth_scale,
+    weight_scale,
+)
+
+from .settings import Settings
+
+ALPHA = 0.5  # m1, smooth_quant, and m4 on latent attention
+ITER_ALPHA = 0.9  # m4 and iter_smooth
+
+
+class Scales(NamedTuple):
+    """Scale of the consumers' columns [k], and of what the source makes: [k], or its rows [n]."""
+
+    columns: NDArray
+    source: NDArray
+
+
+def find_scales(
+    kind: str,
+    architecture: Architecture,
+    settings: Settings,
+    seen: Statistics,
+    batches: Sequence[NDArray],
+    consumers: list[NDArray],
+    rows: int,
+) -> Scales:
+    """Return the scales of one subgraph.
+
+    Args: kind: norm-linear, ov or up-down; batches: inputs of the consumers; consumers: their
+        weights [n_i, k]; rows: of the source's weight.
+    """
+    heads, kv_heads = architecture.heads, architecture.kv_heads
+    if architecture.latent:
+        kv_heads = heads
+    if kind != "ov":
+        scale = _scale(kind, architecture, settings, seen, batches, consumers)
+        return Scales(scale, scale)
+    if settings.variant == "v0" and settings.anti_method != "m6":
+        scale = _scale(kind, architecture, settings, seen, batches, consumers)
+        value_rows = scale.size if architecture.latent else rows
+        columns, values = value_rows_scale(scale, value_rows, heads)
+    elif settings.anti_method == "m6":
+        best = _exponents(batches, consumers, act_symmetric=settings.variant == "v1")
+        joined = weight_scale(consumers)
+        parts = (seen.absmax, joined, best.alpha, best.beta, heads, kv_heads)
+        columns, values = grouped_max_scale(*parts)
+    else:
+        scale = _scale(kind, architecture, settings, seen, batches, consumers)
+        columns, values = grouped_mean(scale, heads, kv_heads)
+    return Scales(columns, _value_rows(values, architecture))
+
+
+def _value_rows(values: NDArray, architecture: Architecture) -> NDArray:
+    """Rows of the source: in latent attention each head's keys, which stay, before its values."""
+    latent = architecture.latent
+    if latent is None:
+        return values
+    per_head = values.reshape(architecture.heads, latent.value)
+    keys = np.ones((architecture.heads, latent.nope), values.dtype)
+    return np.concatenate([keys, per_head], axis=1).reshape(-1)
+
+
+def _scale(
+    kind: str,
+    architecture: Architecture,
+    settings: Settings,
+    seen: Statistics,
+    batches: Sequence[NDArray],
+    consumers: list[NDArray],
+) -> NDArray:
+    method, a = settings.anti_method, seen.absmax
+    if settings.variant == "v1":
+        own = kind == "norm-linear"
+        if method == "m6":
+            best = _exponents(batches, consumers, act_symmetric=True)
+            return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
+        w = weight_scale(consumers) if own else signed_weight_scale(consumers[0])
+        return smooth_scale(a, w, ITER_ALPHA if method == "m4" else ALPHA)
+    if method == "m1":
+        return smooth_scale(a, weight_scale(consumers), ALPHA)
+    if method == "m2":
+        return search_scale(seen, consumers)
+    if method == "m3":
+        rows = seen.first.reshape(-1, seen.first.shape[-1])
+        loss = linear_loss(rows, consumers, bits=settings.w_bit, symmetric=settings.w_sym)
+        return search_awq(mean_magnitude(rows), loss)[0]
+    if method == "m4":
+        alpha = ALPHA if architecture.latent else ITER_ALPHA
+        return smooth_scale(a, weight_scale(consumers), alpha)
+    if method == "m5":
+        low, high = _extremes(batches)
+        return to_dtype(mask_scale(low, high), a.dtype)
+    if method == "m6":
+        best = _exponents(batches, consumers, act_symmetric=False)
+        return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
+    raise CheckpointError(f"anti_method {method!r}: expected m1, m2, m3, m4, m5 or m6")
+
+
+def _extremes(batches: Sequence[NDArray]) -> tuple[NDArray, NDArray]:
+    low = np.min([as_float32(x).min(axis=0) for x in batches], axis=0)
+    high = np.max([as_float32(x).max(axis=0) for x in batches], axis=0)
+    return low, high
+
+
+def _exponents(
+    batches: Sequence[NDArray], consumers: list[NDArray], *, act_symmetric: bool
+) -> AlphaBeta:
+    rows = np.concatenate(list(batches))
+    return search_alpha_beta(FlexLoss(rows, np.concatenate(consumers), act_symmetric=act_symmetric))

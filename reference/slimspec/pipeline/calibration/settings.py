@@ -1,0 +1,54 @@
+"""How to calibrate, apart from which linear gets which type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from numpy.typing import DTypeLike
+
+from slimspec.observe.activation import MIN_MAX
+from slimspec.quantize.affine import Variant
+
+ANTI_METHODS = ("m1", "m2", "m3", "m4", "m5", "m6")
+V1_METHODS = {"m1": "smooth_quant", "m4": "iter_smooth", "m6": "flex_smooth_quant"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of a calibration run.
+
+    Attributes:
+        variant: whose run: "v0" is the Calibrator API, "v1" the one-click service.
+        act_method: 1 min-max, 2 histogram, 3 one of them by range_parm ("v0").
+        aggregation: how "v1" joins the extremes of the batches.
+        act_symmetric: activations without an offset.
+        anti_method: m1 .. m6, "" for none.
+        w_bit, w_sym: of the weights, for the search of m3.
+        cache: quantize keys and values of the cache (C8).
+        attention: quantize q, k and v of attention (FAQuant).
+        fa_amp: attentions that stay float, those with the widest values.
+        attend: "eager" or "fused" attention; None for the one each producer ran.
+        load_dtype: of the loaded model, None for its own.
+        dynamic_in_run: "v1": types with dynamic activations are quantized while static ones are
+            calibrated, as in one group of steps; else they come in a later step.
+    """
+
+    variant: Variant
+    act_method: int = MIN_MAX
+    aggregation: Literal["max", "mean"] = "max"
+    act_symmetric: bool = False
+    anti_method: str = ""
+    w_bit: int = 8
+    w_sym: bool = True
+    cache: bool = False
+    attention: bool = False
+    fa_amp: int = 0
+    attend: Literal["eager", "fused"] | None = None
+    load_dtype: DTypeLike | None = None
+    dynamic_in_run: bool = True
+
+    @property
+    def fused(self) -> bool:
+        """True for attention in the steps of the fused kernel: "v1" unless chosen."""
+        return (self.attend or ("fused" if self.variant == "v1" else "eager")) == "fused"

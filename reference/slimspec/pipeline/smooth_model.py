@@ -1,0 +1,183 @@
+"""Anti-outlier methods on a whole model: which tensors belong together, their scale, the folds.
+
+    norm-linear   norm.weight / s, norm.bias / s;  every linear behind it: W·s
+    ov            rows of the value projection / s;  o_proj: W·s
+    up-down       rows of up_proj / s;  down_proj: W·s
+
+The Calibrator API ("v0") smooths norm-linear first, the one-click service ("v1") goes back to
+front: up-down, ov, norm-linear, each on weights that the one before has already scaled.
+
+Source: math.md 8.1, 8.2; seeds 002 (back-to-front smoothing); msmodelslim
+pytorch/llm_ptq/model/deepseek_v2/deepseek_v2.py, model/deepseek_v3/model_adapter.py:259-330,
+processor/anti_outlier/smooth_base.py:56-61.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.checkpoint import CheckpointError
+from slimspec.model import Architecture
+from slimspec.numeric import as_float32, sub
+from slimspec.smooth.fold import Affine, shift_consumer
+from slimspec.smooth.outlier_suppression import Statistics, collect
+
+from .calibration.scales import Scales, find_scales
+from .calibration.settings import V1_METHODS, Settings
+from .calibration.source import Fold, FoldedWeights, Where
+
+Kind = Literal["norm-linear", "ov", "up-down"]
+V0_LINEAR_METHODS = ("m4", "m6")  # those that also smooth what follows another linear
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """Tensors that one scale goes through: a source, and the linears that read what it makes."""
+
+    kind: Kind
+    source: str
+    targets: tuple[str, ...]
+
+
+def subgraphs(
+    architecture: Architecture, layer: str, weights: FoldedWeights, settings: Settings
+) -> list[Subgraph]:
+    """Return what is smoothed in a layer, in the producer's order; parts that are missing drop out.
+
+    Raises: CheckpointError: a method that the producer does not have.
+    """
+    kinds = ("ov",) if architecture.model_type == "bert" else _kinds(settings)
+    found = [g for g in _known(architecture, layer) if g.kind in kinds]
+    present = [g for g in found if all(f"{m}.weight" in weights for m in (g.source, *g.targets))]
+    back_to_front = settings.variant == "v1" or architecture.latent is not None
+    order: tuple[Kind, ...] = ("norm-linear", "ov", "up-down")
+    order = ("up-down", "ov", "norm-linear") if back_to_front else order
+    return sorted(present, key=lambda g: order.index(g.kind))
+
+
+def _kinds(settings: Settings) -> tuple[Kind, ...]:
+    method = settings.anti_method
+    if settings.variant == "v1":
+        if method not in V1_METHODS:
+            known = ", ".join(V1_METHODS)
+            raise CheckpointError(
+                f"anti_method {method}: the one-click service has {known}; choose one of them, or "
+                "producer A0 or L0 for the methods of the Calibrator API"
+            )
+        return ("up-down", "ov", "norm-linear")
+    return ("norm-linear", "ov", "up-down") if method in V0_LINEAR_METHODS else ("norm-linear",)
+
+
+def _known(a: Architecture, layer: str) -> list[Subgraph]:
+    """Subgraphs of a layer by architecture, those of experts and parts left out as producers do."""
+    if a.model_type == "bert":  # post-norm: a norm also feeds the sum, so only values can be scaled
+        inner = f"{layer}.attention"
+        return [Subgraph("ov", f"{inner}.self.value", (f"{inner}.output.dense",))]
+    attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
+    parts: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    found = []
+    if a.latent:
+        parts = ("q_a_proj" if a.latent.q_rank else "q_proj", "kv_a_proj_with_mqa")
+        found.append(Subgraph("ov", f"{attention}.kv_b_proj", (f"{attention}.o_proj",)))
+        norm, linear = ("q_a_layernorm", "q_b_proj")
+        if not a.latent.q_rank:
+            norm, linear = ("kv_a_layernorm", "kv_b_proj")
+        found.append(Subgraph("norm-linear", f"{attention}.{norm}", (f"{attention}.{linear}",)))
+    else:
+        found.append(Subgraph("ov", f"{attention}.v_proj", (f"{attention}.o_proj",)))
+        found.append(Subgraph("up-down", f"{mlp}.up_proj", (f"{mlp}.down_proj",)))
+        gates = (f"{mlp}.gate_proj", f"{mlp}.up_proj")
+        found.append(Subgraph("norm-linear", f"{layer}.post_attention_layernorm", gates))
+    first = tuple(f"{attention}.{part}" for part in parts)
+    found.insert(1, Subgraph("norm-linear", f"{layer}.input_layernorm", first))
+    return found
+
+
+def smooth_layer(
+    architecture: Architecture,
+    layer: str,
+    weights: FoldedWeights,
+    seen: dict[str, list[NDArray]],
+    settings: Settings,
+) -> list[Subgraph]:
+    """Fold the scales of one layer into `weights`; return what was smoothed.
+
+    Args: layer: its module name; seen: inputs of its linears, (t, k) per text, before folding.
+    """
+    done = []
+    for graph in subgraphs(architecture, layer, weights, settings):
+        batches = seen.get(graph.targets[0])
+        if not batches:
+            continue
+        consumers = [weights.stored(f"{target}.weight") for target in graph.targets]
+        statistics = collect(batches)
+        rows = weights.stored(f"{graph.source}.weight").shape[0]
+        scales = find_scales(
+            graph.kind, architecture, settings, statistics, batches, consumers, rows
+        )
+        if _shifts(architecture, graph, settings):
+            _shift(weights, graph, statistics, scales)
+        _fold(weights, graph, scales, settings)
+        done.append(graph)
+    return done
+
+
+def _shifts(a: Architecture, graph: Subgraph, settings: Settings) -> bool:
+    """The Calibrator API shifts the norms of latent attention under m4, but not the one of kv_b."""
+    asked = settings.variant == "v0" and settings.anti_method == "m4" and a.latent is not None
+    return asked and graph.kind == "norm-linear" and "kv_b" not in graph.targets[0]
+
+
+def _fold(weights: FoldedWeights, graph: Subgraph, scales: Scales, settings: Settings) -> None:
+    variant = settings.variant
+    where: Where = "vector" if graph.kind == "norm-linear" else "rows"
+    weights.folds[f"{graph.source}.weight"].append(Fold(where, scales.source, variant))
+    if f"{graph.source}.bias" in weights:
+        weights.folds[f"{graph.source}.bias"].append(Fold("vector", scales.source, variant))
+    for target in graph.targets:
+        weights.folds[f"{target}.weight"].append(Fold("columns", scales.columns, variant))
+
+
+def _shift(weights: FoldedWeights, graph: Subgraph, statistics: Statistics, scales: Scales) -> None:
+    """Move the middle of every channel into biases: norm.bias - shift, consumer + shift·Wᵀ.
+
+    The scale is divided out of the norm's bias afterwards, with that of the weight.
+    """
+    bias, shift = f"{graph.source}.bias", as_float32(statistics.shift)
+    old = as_float32(weights.stored(bias)) if bias in weights else np.zeros_like(shift)
+    weights.add(bias, sub(old, shift, np.float32))
+    for target in graph.targets:
+        w = weights.stored(f"{target}.weight")
+        own = weights.stored(f"{target}.bias") if f"{target}.bias" in weights else None
+        moved = shift_consumer(Affine(w, own), statistics.shift).bias
+        assert moved is not None
+        weights.add(f"{target}.bias", moved)
+
+
+def add_norm_biases(weights: FoldedWeights, settings: Settings) -> list[str]:
+    """Give every RMSNorm the float32 bias that the Calibrator API adds; return the norms.
+
+    m6 and the one-click service add none. Source: math.md 8.3; formats.md 3.0 (norms).
+    """
+    if settings.variant != "v0" or settings.anti_method in ("", "m6"):
+        return []
+    norms = rms_norms(weights.checkpoint.table.names)
+    for norm in norms:
+        if f"{norm}.bias" not in weights:
+            size = weights.stored(f"{norm}.weight").shape[0]
+            weights.add(f"{norm}.bias", np.zeros(size, np.float32))
+    return norms
+
+
+def rms_norms(names: Sequence[str]) -> list[str]:
+    """Return the modules that are RMSNorms of a decoder, by name."""
+    modules = (name.removesuffix(".weight") for name in names if name.endswith("norm.weight"))
+    return [m for m in modules if m.startswith("model.") and "shared_head" not in m]
+
+
+__all__ = ["Subgraph", "add_norm_biases", "rms_norms", "smooth_layer", "subgraphs"]
