@@ -55,5 +55,5 @@ def _wrapped(text: str, width: int) -> list[str]:
     from rich.console import Console
     from rich.text import Text
 
-    lines = Text(text).wrap(Console(width=width), width, overflow="ignore")
+    lines = Text(text).wrap(Console(width=width), width, overflow="fold")
     return [line.plain.rstrip() for line in lines] or [""]
