@@ -1,0 +1,284 @@
+"""Compare every chosen linear and float tensor of a checkpoint with the float model."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.context import Context
+from slimcheck.modules import Module, modules
+from slimcheck.numeric.floats import FloatModel
+from slimcheck.numeric.measure import Agreement, Distance, agreement, distance
+from slimcheck.numeric.numerics import Stored, all_numerics, stored_linear
+from slimcheck.numeric.records import Change, Comparison, Outcome
+from slimcheck.numeric.sample import choose
+from slimcheck.numeric.transforms import Transforms
+from slimspec import layout, schemes
+from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.dtypes import numpy_dtype
+from slimspec.numeric import as_float32, to_dtype
+
+_FLOATS = ("F16", "BF16", "F32")
+_ISOLATED = 0.9  # equal codes, or a quarter of all rows: what differs was changed afterwards
+_ROWS = 0.25
+_STRICT = 0.99  # of elements at uneven steps, whose methods differ in few
+_SPARSE = ("W8A8S", "W16A16S", "W8A8SC", "W16A16SC")
+Array = NDArray[Any]
+
+
+def compare(
+    context: Context, model: FloatModel, sample: str = "all", threads: int = 1
+) -> list[Comparison]:
+    """Return one comparison per chosen linear and FLOAT tensor, in file order.
+
+    Raises: slimcheck.numeric.sample.SampleError.
+    """
+    found = [module for module in modules(context) if "weight" in module or module.label is None]
+    names = set(choose((module.name for module in found), sample))
+    work = [module for module in found if module.name in names]
+    transforms = Transforms(context, model)
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        made = list(pool.map(lambda module: _of_module(context, model, transforms, module), work))
+    return settle([row for rows in made for row in rows])
+
+
+def _of_module(
+    context: Context, model: FloatModel, transforms: Transforms, module: Module
+) -> list[Comparison]:
+    label = module.label
+    base = layout.base_label(label, context.profile) if label else None
+    try:
+        if label is None or base == "FLOAT":
+            return list(_floats(context, model, module))
+        return [_linear(context, model, transforms, module, label)]
+    except CheckpointError as error:
+        return [Comparison(module.name, label or "", Outcome.NOT_JUDGED, note=str(error))]
+
+
+def _floats(context: Context, model: FloatModel, module: Module) -> Iterator[Comparison]:
+    """FLOAT tensors are copies, in the dtype of the checkpoint, unless something was folded in."""
+    for suffix, spec in module.cls.tensors.items():
+        name = module.tensor(suffix)
+        there = model.tensor(name) if spec.dtype in _FLOATS else None
+        if spec.label is None or layout.base_label(spec.label) != "FLOAT" or there is None:
+            continue
+        stored = module.array(suffix)
+        if there.shape != stored.shape:
+            note = f"shape {list(stored.shape)}, the float model has {list(there.shape)}"
+            yield Comparison(name, spec.label, Outcome.NOT_JUDGED, note=note)
+            continue
+        cast = to_dtype(there, stored.dtype)
+        width = f"u{stored.dtype.itemsize}"
+        same = np.asarray(cast).view(width) == stored.view(width)
+        yield _float_row(name, spec.label, same, stored, np.asarray(cast))
+
+
+def _float_row(
+    name: str, label: str, same: NDArray[np.bool_], stored: Array, cast: Array
+) -> Comparison:
+    if same.all():
+        return Comparison(name, label, Outcome.EXACT, equal=1.0, sqnr=float("inf"))
+    share = float(np.count_nonzero(same)) / same.size
+    if share < _ISOLATED and same.size - np.count_nonzero(same) > 1:
+        note = "other numbers than the float model: folded, smoothed, rotated or trained"
+        return Comparison(name, label, Outcome.NOT_JUDGED, equal=share, note=note)
+    at = np.unravel_index(int(np.argmin(same)), same.shape)
+    place = tuple(int(i) for i in at)
+    change = Change(
+        name.rpartition(".")[2], int(np.count_nonzero(~same)), same.size, place,
+        float(stored[at]), float(cast[at]),
+    )  # fmt: skip
+    return Comparison(name, label, Outcome.DIFFERS, equal=share, changes=(change,))
+
+
+def _linear(
+    context: Context, model: FloatModel, transforms: Transforms, module: Module, label: str
+) -> Comparison:
+    def unjudged(note: str) -> Comparison:
+        return Comparison(module.name, label, Outcome.NOT_JUDGED, note=note)
+
+    shards = sum(
+        other.startswith(module.name.rpartition(".")[0] + ".") for other in module.cls.members
+    )
+    weight = model.weight(module.name, shards)
+    if weight is None:
+        return unjudged(f"the float model has no {module.name}.weight")
+    if weight.ndim != 2 or not weight.size:
+        return unjudged(f"the float weight has shape {list(weight.shape)}")
+    if not np.isfinite(as_float32(weight)).all():
+        return unjudged("the float weight is not finite")
+    dtype = numpy_dtype(context.model_dtype or "") or weight.dtype
+    try:
+        tensors = {suffix: module.array(suffix) for suffix in module.cls.tensors}
+        stored = stored_linear(schemes.get(label), tensors, context.profile, module.name, dtype)
+    except (ValueError, KeyError, IndexError) as error:
+        return unjudged(str(error))
+    if stored.record.weight.shape != weight.shape:
+        shape = list(stored.record.weight.shape)
+        return unjudged(f"codes {shape}, the float weight is {list(weight.shape)}")
+    return _judged(context, transforms, stored, module, label, weight)
+
+
+def _judged(
+    context: Context,
+    transforms: Transforms,
+    stored: Stored,
+    module: Module,
+    label: str,
+    weight: Array,
+) -> Comparison:
+    row = Comparison(module.name, label, Outcome.NOT_JUDGED)
+    base = layout.base_label(label, context.profile) or label
+    if base in _SPARSE:
+        return _sparse(stored, weight, row, base)
+    best = _best(stored, weight, module.name)
+    apart = distance(stored, weight)
+    row = replace(row, equal=best.share if best else None, sqnr=apart.sqnr)
+    if stored.affine and not stored.parts:
+        row = replace(
+            row, worst=apart.worst, slack=apart.slack, clipped=apart.clipped / weight.size
+        )
+    if best is not None and best.exact:
+        outcome = Outcome.EXACT if best.own else Outcome.EXACT_UNDER
+        return replace(row, outcome=outcome, numerics=best.numerics)
+    changes = _isolated(best, stored, apart) if best else ()
+    judged = stored.affine and not stored.parts
+    if judged and not apart.outside and not changes:
+        return replace(row, outcome=Outcome.BOUND, numerics=_nearest(best))
+    if judged and apart.outside:
+        explained = transforms.explain(stored, module.name, weight)
+        if explained is not None:
+            return replace(
+                row, outcome=Outcome.TRANSFORMED, numerics=explained.name, sqnr=explained.sqnr,
+                worst=explained.worst, slack=explained.slack,
+            )  # fmt: skip
+    if best is not None and changes:
+        return replace(row, outcome=Outcome.DIFFERS, numerics=best.numerics, changes=changes)
+    return replace(row, note=_unexplained(stored, apart, best))
+
+
+def _nearest(best: Agreement | None) -> str:
+    return f"nearest: {best.numerics}" if best is not None and best.share >= _ISOLATED else ""
+
+
+def _unexplained(stored: Stored, apart: Distance, best: Agreement | None) -> str:
+    if stored.parts:
+        text = "beside learned transforms whose training left no other trace"
+    elif not stored.affine:
+        text = "elements at uneven steps that follow no known method"
+    else:
+        share = apart.outside / max(apart.elements, 1)
+        text = (
+            f"{share:.1%} of the codes are not the nearest, by up to {apart.worst:.3g} steps; "
+            "no verified transform explains it (a solver that compensates errors, a smoothing "
+            "or rotation without a trace, or another float model)"
+        )
+    return text + (f"; nearest: {best.numerics}" if best and best.share >= 0.5 else "")
+
+
+def _best(stored: Stored, weight: Array, name: str) -> Agreement | None:
+    """The numerics that give the stored numbers, else those that give most of the codes."""
+    best: Agreement | None = None
+    for order, numerics in enumerate(all_numerics(stored)):
+        try:
+            with np.errstate(all="ignore"):
+                found = agreement(stored, weight, numerics, order == 0, name)
+        except (ValueError, TypeError, IndexError):
+            continue
+        if found.exact:
+            return found
+        if best is None or (found.share, -len(found.changes)) > (best.share, -len(best.changes)):
+            best = found
+        if order == 0 and _only_codes(found):
+            break
+    return best
+
+
+def _only_codes(found: Agreement) -> bool:
+    """Whether scales are as made, and most codes or many rows: no other numerics need be tried."""
+    scales = all(
+        found.total[suffix] - found.equal[suffix] <= 1
+        for suffix in found.total
+        if suffix not in ("weight", "quant_bias")
+    )
+    return scales and _mostly(found)
+
+
+def _mostly(found: Agreement) -> bool:
+    rows = found.rows > 1 and found.exact_rows >= max(_ROWS * found.rows, 1)
+    return found.share >= _ISOLATED or rows
+
+
+def _isolated(best: Agreement, stored: Stored, apart: Distance) -> tuple[Change, ...]:
+    """What was changed in a linear that is otherwise exactly as some numerics make it.
+
+    A code that is not the nearest under the stored scale, where most others are as made; or a few
+    numbers beside codes that are all as made. Everything else may be another solver.
+    """
+    if stored.parts:
+        return ()
+    beside = {
+        suffix: total - best.equal[suffix]
+        for suffix, total in best.total.items()
+        if suffix != "weight" and best.equal[suffix] < total
+    }
+    few = all(count <= max(1, best.total[suffix] // 100) for suffix, count in beside.items())
+    if best.share < 1.0:
+        near = _mostly(best) if stored.affine else best.share >= _STRICT and few
+        if not near or (stored.affine and not apart.outside):
+            return ()
+    elif not few:
+        return ()
+    return tuple(replace(change, of=best.total[suffix]) for suffix, change in best.changes.items())
+
+
+def _sparse(stored: Stored, weight: Array, row: Comparison, base: str) -> Comparison:
+    """Pruning keeps some weights: the kept ones are copies in a float type."""
+    apart = distance(replace(stored, parts={"sparse": np.empty(0)}), weight)
+    row = replace(row, sqnr=apart.sqnr)
+    if base != "W16A16S":
+        return replace(row, note="a sparse type: its writer drops and clips weights by a solver")
+    kept = stored.record.weight
+    same = (as_float32(kept) == as_float32(to_dtype(weight, kept.dtype))) | (as_float32(kept) == 0)
+    share = float(np.count_nonzero(same)) / same.size
+    if share == 1.0:
+        return replace(row, outcome=Outcome.EXACT_UNDER, numerics="pruned copy", equal=share)
+    return replace(row, equal=share, note="kept weights differ too: pruned by a solver")
+
+
+def settle(rows: Iterable[Comparison]) -> list[Comparison]:
+    """Judge norms by the linears behind them, and what nothing explains by its peers.
+
+    A norm whose change a linear undoes is TRANSFORMED. Linears of one name in other layers or
+    experts follow the same recipe: where most of them are EXACT or BOUND, one whose codes are not
+    is no transform.
+    """
+    rows = list(rows)
+    named = [row.numerics for row in rows if row.outcome is Outcome.TRANSFORMED]
+    leaf = {row.name: (row.label, row.name.rpartition(".")[2]) for row in rows}
+    good = Counter(leaf[row.name] for row in rows if row.outcome in _AS_MADE)
+    unexplained = Counter(leaf[row.name] for row in rows if _open(row))
+    settled = []
+    for row in rows:
+        kind = leaf[row.name]
+        changed = row.outcome in (Outcome.DIFFERS, Outcome.NOT_JUDGED) and row.worst is None
+        if changed and any(row.name in text for text in named):
+            row = replace(
+                row, outcome=Outcome.TRANSFORMED, numerics="smoothing", changes=(), note=""
+            )
+        elif _open(row) and good[kind] >= max(unexplained[kind], 1):
+            note = f"{row.note}; its peers in other layers are as they should be"
+            row = replace(row, outcome=Outcome.DIFFERS, note=note)
+        settled.append(row)
+    return settled
+
+
+_AS_MADE = (Outcome.EXACT, Outcome.EXACT_UNDER, Outcome.BOUND)
+
+
+def _open(row: Comparison) -> bool:
+    return row.outcome is Outcome.NOT_JUDGED and row.worst is not None

@@ -1,0 +1,236 @@
+"""Transforms that leave a trace: smoothing factors in a norm or a neighbour, stored rotations.
+
+    smoothing   w'_ij = a_i · w_ij · b_j    b_j = norm_j / norm'_j of the norm in front, and
+                                            1 / a of the linear in front
+    rotation    w' = (w · norm) R  or  Rᵀ w  with the rotation that the directory stores
+A transform counts only if the quantized weight is within half a step of it, and its factors are
+those of another tensor. Source: math.md 10, 11.1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.context import Context
+from slimcheck.layouts import is_norm
+from slimcheck.numeric.floats import FloatModel
+from slimcheck.numeric.measure import ROUNDING, distance
+from slimcheck.numeric.numerics import Stored
+from slimcheck.numeric.sample import layer_of
+from slimspec import schemes
+from slimspec.checkpoint import open_checkpoint
+from slimspec.numeric import as_float32
+
+Vector = NDArray[np.float64]
+Floats = NDArray[np.float32]
+_ROUNDS = 12
+_LARGEST = 1 << 26  # elements of a weight that is fitted
+_SPREAD = 0.01  # factors that differ less are none
+_VAGUE = 0.02  # relative error of factors that would explain anything
+_STRAY = 1e-3  # of the codes may miss where factors were estimated
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A verified transform, and the distance of the codes from the transformed weight."""
+
+    name: str
+    sqnr: float | None
+    worst: float
+    slack: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    rows: Vector  # a
+    columns: Vector  # b
+    error: float  # largest likely relative error of an a
+
+
+class Transforms:
+    """Looks for what explains a weight."""
+
+    def __init__(self, context: Context, model: FloatModel) -> None:
+        self._ck = context.checkpoint
+        self._context = context
+        self._model = model
+
+    def explain(self, stored: Stored, name: str, weight: NDArray[Any]) -> Explained | None:
+        """Return the transform after which the stored codes are nearest, verified elsewhere."""
+        if weight.size > _LARGEST:
+            return None
+        w = as_float32(weight)
+        with np.errstate(all="ignore"):
+            return self._rotated(stored, name, w) or self._smoothed(stored, name, w)
+
+    def _smoothed(self, stored: Stored, name: str, w: Floats) -> Explained | None:
+        back = stored.scheme.dequantize(stored.record)
+        unit = ROUNDING[stored.dtype.name]
+        for other, inverse, error in self._inverses(name, w.shape[1]):
+            columns = _quotient(np.ones_like(inverse), np.abs(inverse)) * np.sign(inverse)
+            if np.ptp(columns) < _SPREAD * np.abs(columns).max(initial=0):
+                continue
+            for with_rows in (False, True):
+                scaled = w * columns.astype(np.float32)
+                rows, row_error = np.ones(len(w)), 0.0
+                if with_rows:
+                    rows, row_error = _row_factors(back, scaled)
+                moved = (rows[:, None] * scaled).astype(np.float32)
+                allowed = 2 * unit + error + row_error
+                apart = distance(stored, moved, extra=allowed)
+                if apart.outside <= apart.elements * (_STRAY if error else 0):
+                    what = f"smoothing by {other}" + (", rows scaled" if with_rows else "")
+                    return Explained(what, apart.sqnr, apart.worst, apart.slack)
+        return self._rows_only(stored, back, w, unit)
+
+    def _rows_only(self, stored: Stored, back: Floats, w: Floats, unit: float) -> Explained | None:
+        """Rows scaled for the linear behind; one or a few such rows would be damaged scales."""
+        rows, error = _row_factors(back, w)
+        if error > _VAGUE or np.mean(np.abs(rows - 1) > _SPREAD) < 0.5:
+            return None
+        apart = distance(stored, (rows[:, None] * w).astype(np.float32), extra=2 * unit + error)
+        if apart.outside:
+            return None
+        return Explained("rows scaled", apart.sqnr, apart.worst, apart.slack)
+
+    def _inverses(self, name: str, k: int) -> Iterator[tuple[str, Vector, float]]:
+        """(tensor, its own factor, error of that) of what gives the layer's linear its k inputs."""
+        layer = layer_of(name)
+        linears = []
+        for row, other in enumerate(self._ck.table.names):
+            module, _, suffix = other.rpartition(".")
+            if suffix != "weight" or layer_of(module) != layer or module == name:
+                continue
+            there = self._model.tensor(other)
+            if there is None:
+                continue
+            if is_norm(module) and self._ck.table.shape(row) == (k,) == there.shape:
+                stored = as_float32(self._ck.tensor(other)).astype(np.float64)
+                yield other, _quotient(stored, as_float32(there).astype(np.float64)), 0.0
+            elif there.ndim == 2 and there.shape[0] * 16 >= k and k % there.shape[0] == 0:
+                linears.append((module, there))
+        for module, there in linears:
+            fit = self._fitted(module, there)
+            if fit is not None and fit.error <= _VAGUE:
+                yield f"the rows of {module}", self._repeated(fit.rows, k), fit.error
+
+    def _fitted(self, module: str, there: NDArray[Any]) -> "_Fit | None":
+        """How rows and columns of another linear were scaled."""
+        label = self._context.labels.get(f"{module}.weight")
+        if label is None or there.size > _LARGEST:
+            return None
+        tensors = {
+            suffix: self._ck.tensor(f"{module}.{suffix}")
+            for suffix in self._modules.get(module, ())
+        }
+        try:
+            scheme = schemes.get(label)
+            back = scheme.dequantize(scheme.from_tensors(tensors, self._context.profile, module))
+        except (ValueError, KeyError):
+            return None
+        return _fit(back, as_float32(there)) if back.shape == there.shape else None
+
+    @cached_property
+    def _modules(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for other in self._ck.table.names:
+            module, _, suffix = other.rpartition(".")
+            found.setdefault(module, []).append(suffix)
+        return found
+
+    def _repeated(self, factors: Vector, k: int) -> Vector:
+        """Row factors of a value projection, once for every query head that reads it."""
+        times = k // factors.size
+        if times == 1:
+            return factors
+        config = self._context.root.config
+        heads = config.get("num_key_value_heads") if config else None
+        if type(heads) is not int or heads < 1 or factors.size % heads:
+            return np.repeat(factors, times)
+        by_head = factors.reshape(heads, -1)
+        return np.repeat(by_head, times, axis=0).reshape(-1)
+
+    def _rotated(self, stored: Stored, name: str, w: Floats) -> Explained | None:
+        rotation = self._rotation
+        if rotation is None:
+            return None
+        size, layer = rotation.shape[0], layer_of(name)
+        tries: list[tuple[str, NDArray[Any]]] = []
+        if w.shape[1] == size:
+            tries.append(("w R", w @ rotation))
+            for other in self._norms(layer, size):
+                norm = as_float32(self._model.tensor(other))  # type: ignore[arg-type]
+                tries.append((f"(w · {other.rpartition('.')[0].rpartition('.')[2]}) R",
+                              (w * norm) @ rotation))  # fmt: skip
+        if w.shape[0] == size:
+            tries.append(("Rᵀ w", rotation.T @ w))
+        for what, moved in tries:
+            apart = distance(stored, moved, extra=4 * ROUNDING[stored.dtype.name])
+            if apart.outside <= apart.elements * _STRAY:
+                return Explained(f"rotation {what}", apart.sqnr, apart.worst, apart.slack)
+        return None
+
+    def _norms(self, layer: str, size: int) -> Iterator[str]:
+        for other in self._model.checkpoint.table.names:
+            module = other.rpartition(".")[0]
+            same = layer_of(module) == layer or layer_of(module) == module
+            if other.endswith(".weight") and is_norm(module) and same:
+                there = self._model.tensor(other)
+                if there is not None and there.shape == (size,):
+                    yield other
+
+    @cached_property
+    def _rotation(self) -> Floats | None:
+        """The global rotation that the directory stores."""
+        folder = self._ck.path / "optional"
+        if not folder.is_dir():
+            return None
+        held = open_checkpoint(folder)
+        for row, name in enumerate(held.table.names):
+            shape = held.table.shape(row)
+            if len(shape) == 2 and shape[0] == shape[1] and held.table.dtype(row) in ROTATION_TYPES:
+                return as_float32(held.tensor(name))
+        return None
+
+
+ROTATION_TYPES = ("F16", "BF16", "F32")
+
+
+def _row_factors(back: Floats, w: Floats) -> tuple[Vector, float]:
+    """Least squares of back ≈ a_i · w_ij, and the largest likely relative error of an a."""
+    x, y = w.astype(np.float64), back.astype(np.float64)
+    rows = _quotient((x * y).sum(axis=1), np.square(x).sum(axis=1))
+    return rows, _error(x, y, rows)
+
+
+def _error(x: Vector, y: Vector, rows: Vector) -> float:
+    """Six standard errors of the least certain of most factors."""
+    residual = np.square(y - rows[:, None] * x).sum(axis=1)
+    spread = np.square(rows[:, None] * x).sum(axis=1) * max(x.shape[1] - 1, 1)
+    return 6 * float(np.quantile(np.sqrt(_quotient(residual, spread)), 0.95))
+
+
+def _fit(back: Floats, w: Floats) -> _Fit | None:
+    """Least squares of back ≈ a_i · w_ij · b_j, the median of a being 1."""
+    x, y = w.astype(np.float64), back.astype(np.float64)
+    rows, columns = np.ones(x.shape[0]), np.ones(x.shape[1])
+    for _ in range(_ROUNDS):
+        left = x * rows[:, None]
+        columns = _quotient((left * y).sum(axis=0), np.square(left).sum(axis=0))
+        right = x * columns
+        rows = _quotient((right * y).sum(axis=1), np.square(right).sum(axis=1))
+        middle = float(np.median(np.abs(rows)))
+        if not middle > 0 or not np.isfinite(middle):
+            return None
+        rows, columns = rows / middle, columns * middle
+    if not (np.isfinite(rows).all() and np.isfinite(columns).all()):
+        return None
+    return _Fit(rows, columns, _error(x * columns, y, rows))
+
+
+def _quotient(x: Vector, y: Vector) -> Vector:
+    return np.divide(x, y, out=np.ones_like(x), where=y > 0)
