@@ -18,6 +18,7 @@ from slimspec.checkpoint import CheckpointError, open_checkpoint
 KINDS = [
     ("A1", "W8A8"), ("A0", "W8A8"), ("L0", "W8A8"), ("MF", "W8A8"), ("A0", "W8A8_TIMESTEP"),
     ("A1", "W8A8_MIX"), ("A0", "W8A8S"), ("SC", "W8A8SC"), ("A1", "W8A8_DYNAMIC"), ("A0", "W8A16"),
+    ("A1", "W16A16S"), ("SC", "W16A16SC"),
 ]  # fmt: skip
 LOWBIT = [  # arguments of builders_lowbit.make
     {"profile": "A0", "type_": "W4A16", "group": 32},
@@ -56,8 +57,8 @@ keys = st.sampled_from(
 edits = st.lists(
     st.tuples(
         st.sampled_from(
-            ["drop", "label", "value", "metadata", "cast", "reshape", "fill", "rename", "config",
-             "tag", "shape", "offsets", "cut"]
+            ["drop", "label", "value", "metadata", "cast", "reshape", "fill", "poke", "rename",
+             "config", "tag", "shape", "offsets", "cut"]
         ),
         st.integers(0, 10**6),
         st.tuples(values, labels, keys, shapes, st.sampled_from(TAGS)),
@@ -97,6 +98,12 @@ def apply(draft, edit):
         if array.dtype.kind not in "iub" and array.size:
             with np.errstate(all="ignore"):
                 array.reshape(-1)[seed % array.size] = special[seed % len(special)]
+    elif kind == "poke" and names:
+        array = draft.tensors[name]
+        if array.dtype.kind in "iu" and array.size:
+            limits = np.iinfo(array.dtype)
+            extreme = [limits.min, limits.max, 0, 1, 8, 1 << 6][seed % 6]
+            array.reshape(-1)[seed % array.size] = extreme
     elif kind == "rename" and names:
         draft.tensors[key or "y"] = draft.tensors.pop(name)
 
@@ -150,6 +157,51 @@ def test_no_edit_of_a_low_bit_type_makes_the_judge_raise(lowbit, kwargs, changes
     judge_edited(lowbit.make(dtype=dtype, **kwargs), changes, forced)
 
 
+def crowd(draft):
+    """Everything that may stand beside a linear or a norm, whether the profile has it or not."""
+    attention, down = "model.layers.0.self_attn", "model.layers.0.mlp.down_proj"
+    rotation, row = np.eye(4, dtype=np.float32), np.ones(32, np.float32)
+    draft.tensors |= {
+        f"{down}.kronecker_rotation_m": rotation,
+        f"{down}.kronecker_rotation_n": np.eye(16, dtype=np.float32),
+        f"{attention}.q_proj.heads_rotation": rotation,
+        "rot.weight": rotation,
+    }
+    for name, array in {
+        f"{down}.gather_scale": row,
+        f"{down}.reduce_scale.0": row,
+        f"{down}.tp_list.0.weight": np.ones((32, 64), np.int8),
+        "model.layers.0.input_layernorm.module.weight": row,
+        "model.layers.0.input_layernorm.bias": row,
+        "model.layers.0.mlp.x.div.mul_scale": row,
+        f"{attention}.q_a_proj.weight": rotation,
+        f"{attention}.fa_q.scale": row.reshape(32, 1),
+    }.items():
+        draft.add(name, array, "FLOAT" if "layernorm.b" in name else draft.type)
+    draft.description |= {
+        "is_rot_used": True,
+        "metadata": {"quarot": {"heads_rotation": {"layers": [f"{attention}.q_proj", 3]}}},
+        "optional": {"quarot": {"rotation_map": {"global_rotation": "optional/q.safetensors"}}},
+    }
+    draft.config |= {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
+
+
+@pytest.mark.parametrize(("profile", "type_"), [("A0", "W8A8"), ("A1", "W8A8_DYNAMIC")])
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(changes=edits, forced=st.sampled_from(PROFILES))
+def test_no_edit_of_a_crowded_directory_makes_the_judge_raise(
+    builders, profile, type_, changes, forced
+):
+    draft = builders.make(profile, type_, experts=2 if type_ == "W8A8_DYNAMIC" else 0)
+    crowd(draft)
+    judge_edited(draft, changes, forced)
+
+
 def judge_edited(draft, changes, forced):
     for edit in changes:
         apply(draft, edit)
@@ -159,4 +211,4 @@ def judge_edited(draft, changes, forced):
             if edit[0] in ("tag", "shape", "offsets", "cut"):
                 damage(next(directory.rglob("*.safetensors")), edit)
         with suppress(CheckpointError):  # its one line is the command's answer
-            run_judge(open_checkpoint(directory), Options(producer=forced))
+            run_judge(open_checkpoint(directory), Options(producer=forced, tp=3))
