@@ -27,6 +27,7 @@ _VALUES = {
     "level": "layout or values (default: values)",
     "producer": "judge as this producer profile (default: detected)",
     "tp": "number of tensor-parallel ranks that will serve it",
+    "lang": "en or zh: language of what people read (default: en)",
     "tensor": "only findings about tensors whose name matches GLOB",
 }
 
@@ -61,6 +62,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     from slimcheck.run import RunError, run
 
+    _language(session.config)
     option = session.config.getoption
     try:
         session.config.stash[_REPORT] = run(
@@ -110,7 +112,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if report.exit_code is ExitCode.WAIVER_UNMATCHED and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = int(report.exit_code)
     try:
-        write_reports(report, session.config.getoption(_dest("report")))
+        write_reports(report, session.config.getoption(_dest("report")), _language(session.config))
     except RunError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -128,13 +130,22 @@ def pytest_terminal_summary(
     from slimcheck.report.terminal import print_notes
 
     text = StringIO()
-    print_notes(report, Console(file=text, width=100, highlight=False))
+    print_notes(report, Console(file=text, width=100, highlight=False), _language(config))
     terminalreporter.section("slimcheck")
     terminalreporter.write(text.getvalue())
 
 
 def _dest(name: str) -> str:
     return f"slimcheck_{name}"
+
+
+def _language(config: pytest.Config) -> str:
+    from slimcheck.report.lang import EN, LANGUAGES
+
+    lang = _option(config, "lang") or EN
+    if lang not in LANGUAGES:
+        raise pytest.UsageError(f"--lang {lang}: expected {' or '.join(LANGUAGES)}")
+    return lang
 
 
 def _tp(config: pytest.Config) -> int | None:

@@ -42,7 +42,7 @@ def test_whole_report_returns_the_code_of_its_run(
     directory: Path, report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(report, capsys)[0] == 0
-    (directory / "config.json").unlink()
+    os.truncate(directory / SHARD, 1000)
     assert main([str(directory), "-q", "--report", f"jsonl={report}"]) == 1
     code, said = check(report, capsys)
     assert code == 1
