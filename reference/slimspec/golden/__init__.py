@@ -6,7 +6,7 @@ for case in cases("matmul_int8"):
     case.check(my_kernel(**case.inputs))
 """
 
-from slimspec.golden.cases import CheckpointCase, Expected, checkpoint_cases, load_manifest
+from slimspec.golden.checkpoints import CheckpointCase, Expected, checkpoint_cases, load_manifest
 from slimspec.golden.vectors import VectorCase, cases
 
 __all__ = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slimspec.checkpoint import open_checkpoint
 from slimspec.checkpoint.writer import CheckpointWriter
 from slimspec.data import folder
-from slimspec.golden.cases import load_patches
+from slimspec.golden.checkpoints import load_patches
 from slimspec.golden.recipes import Recipe, recipes
 from slimspec.golden.tiny_models import DTYPES, HEAD_DIM, HEADS, KV_HEADS, LAYERS, write_float
 from slimspec.golden.vectors import listing
