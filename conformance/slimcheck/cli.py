@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except UnicodeEncodeError:
+        print(f"slimcheck: {_NO_CHINESE}", file=sys.stderr)
+        return 4
     except Exception as error:
         print(f"slimcheck: internal error, please report: {error!r}", file=sys.stderr)
         return 3
@@ -51,7 +54,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of a run."""
     add = parser.add_argument
     add("--level", choices=("layout", "values", "numeric"), default="values",
-        help="layout: headers and JSON only; values: also read the tensors (default)")  # fmt: skip
+        help="layout: headers and JSON only; values: also read the tensors (default); "
+        "numeric: also compare with --float-model")  # fmt: skip
+    add("--float-model", metavar="DIR", help="the float model, for level numeric")
+    add("--sample", metavar="N", default="all",
+        help="linears to compare: all (default), 5%% of each layer, or a number")  # fmt: skip
+    add("--only-shards", metavar="GLOB", action="append", default=[],
+        help="read only the weights in matching files (repeatable)")  # fmt: skip
+    add("--threads", metavar="N", type=int, default=0,
+        help="threads of the value scan (default: one per processor)")  # fmt: skip
     add("--producer", metavar="PROFILE", help="judge as this producer profile (default: detected)")
     add("--consumer", metavar="NAME", action="append", default=[],
         help="also hold the directory to what this engine needs (repeatable)")  # fmt: skip
@@ -63,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tensor", metavar="GLOB", help="only findings about tensors whose name matches")
     add("--strict", action="store_true", help="a violated SHOULD fails too")
     add("--report", metavar="FORM=FILE", action="append", default=[],
-        help="also write jsonl, junit, sarif, markdown or html=FILE (repeatable)")  # fmt: skip
+        help="also write jsonl, junit, sarif, markdown, html or numeric (repeatable)")  # fmt: skip
     add("--waive", metavar="FILE", action="append", default=[],
         help="accept findings: lines `ID PATTERN REASON` (repeatable)")  # fmt: skip
     add("--lang", choices=("en", "zh"), default="en", help="language of what people read")
@@ -85,28 +96,31 @@ def _check(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return 4 if stop.code else 0
 
+    from slimcheck.progress import scan_bar
     from slimcheck.report.terminal import print_report, terminal
     from slimcheck.run import RunError, check_requests, run, write_reports
 
-    try:
-        console = terminal(args.lang)
-    except UnicodeError:
-        print(f"slimcheck: {_NO_CHINESE}", file=sys.stderr)
-        return 4
+    console = terminal(args.lang)
     try:
         check_requests(args.report)
-        report = run(
-            args.directory,
-            level=args.level,
-            producer=args.producer,
-            consumers=args.consumer,
-            select=args.select,
-            ignore=args.ignore,
-            tensor=args.tensor,
-            strict=args.strict,
-            tp=args.tp,
-            waive=args.waive,
-        )
+        with scan_bar() as progress:
+            report = run(
+                args.directory,
+                level=args.level,
+                producer=args.producer,
+                consumers=args.consumer,
+                select=args.select,
+                ignore=args.ignore,
+                tensor=args.tensor,
+                strict=args.strict,
+                tp=args.tp,
+                waive=args.waive,
+                only_shards=args.only_shards,
+                threads=args.threads,
+                float_model=args.float_model,
+                sample=args.sample,
+                progress=progress,
+            )
         print_report(report, console, quiet=args.quiet, lang=args.lang)
         write_reports(report, args.report, args.lang)
     except RunError as error:
@@ -137,28 +151,26 @@ def _explain(argv: Sequence[str]) -> int:
             hint = f"; near: {', '.join(near)}" if near else ""
             print(f"slimcheck: no requirement {key!r}{hint}", file=sys.stderr)
             return 4
-        try:
-            print(explanation(requirement, args.lang))
-        except UnicodeEncodeError:
-            print(f"slimcheck: {_NO_CHINESE}", file=sys.stderr)
-            return 4
+        print(explanation(requirement, args.lang))
     return 0
 
 
 def _rules(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="slimcheck rules")
+    parser.add_argument("--lang", choices=("en", "zh"), default="en")
     try:
-        parser.parse_args(argv)
+        args = parser.parse_args(argv)
     except SystemExit as stop:
         return 4 if stop.code else 0
 
     from slimcheck.explain import scope_text
+    from slimcheck.report.lang import title
     from slimspec import requirements
 
     for requirement in requirements.load().values():
         print(
             f"{requirement.id:<12}{requirement.level:<8}{requirement.phase:<8}"
-            f"{scope_text(requirement):<30}{requirement.title}"
+            f"{scope_text(requirement):<30}{title(requirement, args.lang)}"
         )
     return 0
 

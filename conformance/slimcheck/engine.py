@@ -14,6 +14,7 @@ from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
+    from slimcheck.numeric.records import Comparison
     from slimspec.requirements import Requirement
 
 LEVELS = ("layout", "values", "numeric")
@@ -41,6 +42,8 @@ class Options:
     tp: int | None = None  # number of tensor-parallel ranks that will serve
     only_shards: tuple[str, ...] = ()  # value rules look at weights in matching files only
     threads: int = 0  # of the value scan; 0 = one per processor
+    float_model: str | None = None  # directory that level numeric compares with
+    sample: str = "all"  # of the linears, for level numeric
 
     def chooses(self, requirement: str) -> bool:
         if self.select and not any(fnmatchcase(requirement, glob) for glob in self.select):
@@ -60,9 +63,16 @@ class Result:
 
 
 def judge(
-    checkpoint: Checkpoint, options: Options, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    options: Options,
+    progress: Progress | None = None,
+    comparisons: "list[Comparison] | None" = None,
 ) -> list[Result]:
-    """Judge a directory: one `Result` per requirement, in catalogue order."""
+    """Judge a directory: one `Result` per requirement, in catalogue order.
+
+    Args:
+        comparisons: filled with the rows of level numeric.
+    """
     contexts = list(_contexts(checkpoint, options))
     catalogue = requirements.load()
     applicable: set[str] = set()
@@ -74,6 +84,12 @@ def judge(
         findings += _run_layout(context, chosen, applicable, options)
         if options.level != "layout":
             findings += _run_values(context, chosen, applicable, options, progress)
+        if options.level == "numeric" and context.where != "root":
+            rows, found, judged = _run_numeric(context, options)
+            findings += [finding for finding in found if finding.requirement in chosen]
+            applicable |= judged & chosen
+            if comparisons is not None:
+                comparisons += rows
     if options.tensor:
         findings = [f for f in findings if _about(f, options.tensor)]
     groups: dict[str, list[Group]] = {}
@@ -153,6 +169,17 @@ def _run_values(
     return findings
 
 
+def _run_numeric(
+    context: Context, options: Options
+) -> "tuple[list[Comparison], list[Finding], set[str]]":
+    from slimcheck.numeric.judge import judge_numeric
+
+    if options.float_model is None:
+        raise ValueError("level numeric without a float model")
+    work = select(context, options.tensor, options.only_shards)
+    return judge_numeric(context, work, options.float_model, options.sample, options.threads)
+
+
 def _about(finding: Finding, glob: str) -> bool:
     return any(fnmatchcase(name, glob) for name in finding.tensors)
 
@@ -166,7 +193,7 @@ def _result(
     if groups:
         status = Status.FAILED
     elif not options.chooses(requirement.id) or (
-        options.level == "layout" and requirement.phase != "layout"
+        LEVELS.index(requirement.phase) > LEVELS.index(options.level)
     ):
         status = Status.NOT_CHECKED
     elif applicable:

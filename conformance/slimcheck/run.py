@@ -12,6 +12,7 @@ from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
 from slimcheck.report.junit import document
 from slimcheck.report.lang import EN
+from slimcheck.scan import Progress
 from slimcheck.waivers import WaiverError, read_waivers
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
@@ -36,26 +37,38 @@ def run(
     strict: bool = False,
     tp: int | None = None,
     waive: Sequence[str | Path] = (),
+    only_shards: Sequence[str] = (),
+    threads: int = 0,
+    float_model: str | Path | None = None,
+    sample: str = "all",
+    progress: Progress | None = None,
 ) -> Report:
     """Judge a directory.
 
+    Args:
+        progress: see `slimcheck.scan.scan`.
+
     Raises:
-        RunError: unknown level, profile, consumer or id glob; a tp out of range; a tensor glob that
-            meets no tensor; an unusable waiver file; a directory that cannot be read or is no
-            checkpoint of this family.
+        RunError: unknown level, profile, consumer or id glob; a tp out of range; a tensor or shard
+            glob that meets nothing; level numeric without a float model, or one without it; a
+            sample that means nothing; an unusable waiver file; a directory that cannot be read or
+            is no checkpoint of this family.
     """
     if tp is not None and not 1 <= tp <= _MAX_RANKS:
         raise RunError(f"--tp {tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
     _check_names(level, producer, consumers, (*select, *ignore))
+    _check_numeric(level, float_model, sample)
     options = Options(
-        level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp
-    )
+        level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp,
+        tuple(only_shards), threads, str(float_model) if float_model else None, sample,
+    )  # fmt: skip
     try:
         waivers = [waiver for file in waive for waiver in read_waivers(file)]
         checkpoint = open_checkpoint(directory)
         _check_family(checkpoint)
         _check_tensor(checkpoint, tensor)
-        return build(checkpoint, options, waivers)
+        _check_shards(checkpoint, only_shards)
+        return build(checkpoint, options, waivers, progress)
     except (CheckpointError, WaiverError) as error:
         raise RunError(str(error)) from None
 
@@ -80,13 +93,31 @@ def _check_tensor(checkpoint: Checkpoint, glob: str | None) -> None:
     raise RunError(f"--tensor {glob!r}: {checkpoint.path} has no such tensor")
 
 
+def _check_shards(checkpoint: Checkpoint, globs: Iterable[str]) -> None:
+    names = [shard.name for shard in checkpoint.shards]
+    names += [f"{part.name}/{s.name}" for part in checkpoint.parts for s in part.checkpoint.shards]
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise RunError(f"--only-shards {glob!r}: {checkpoint.path} has no such file")
+
+
+def _check_numeric(level: str, float_model: str | Path | None, sample: str) -> None:
+    if (level == "numeric") != (float_model is not None):
+        raise RunError("--level numeric and --float-model DIR go together")
+    if level == "numeric":
+        from slimcheck.numeric.sample import SampleError, parse
+
+        try:
+            parse(sample)
+        except SampleError as error:
+            raise RunError(str(error)) from None
+
+
 def _check_names(
     level: str, producer: str | None, consumers: Iterable[str], globs: Iterable[str]
 ) -> None:
     if level not in LEVELS:
         raise RunError(f"no level {level!r}: one of {', '.join(LEVELS)}")
-    if level == "numeric":
-        raise RunError("level numeric needs a float model to compare with; not available yet")
     if producer is not None and producer not in profiles.names():
         raise RunError(f"no producer profile {producer!r}: one of {', '.join(profiles.names())}")
     for name in consumers:
@@ -151,12 +182,21 @@ def _html(report: Report, lang: str) -> bytes:
     return document(report, lang)
 
 
+def _numeric(report: Report, lang: str) -> bytes:
+    from slimcheck.numeric.table import lines as rows
+
+    options = report.options
+    text = rows(report.comparisons, report.directory, options.float_model, options.sample)
+    return "".join(line + "\n" for line in text).encode("utf-8", "backslashreplace")
+
+
 _FORMS: dict[str, Callable[[Report, str], bytes]] = {
     "jsonl": _jsonl,
     "junit": _junit,
     "sarif": _sarif,
     "markdown": _markdown,
     "html": _html,
+    "numeric": _numeric,
 }
 
 

@@ -72,7 +72,7 @@ def scan(
     applied: set[str] = set()
     jobs = list(_jobs(chosen))
     total = sum(job.nbytes for job in jobs)
-    for job in _run(context, jobs, rules, threads or _processors()):
+    for job in _run(context, jobs, rules, threads or processors()):
         findings += job.findings
         applied |= job.applied
         if progress:
@@ -80,7 +80,8 @@ def scan(
     return findings, applied
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many threads are worth starting."""
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
 
 

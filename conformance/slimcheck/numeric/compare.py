@@ -1,7 +1,7 @@
 """Compare every chosen linear and float tensor of a checkpoint with the float model."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context
-from slimcheck.modules import Module, modules
+from slimcheck.modules import Module
 from slimcheck.numeric.floats import FloatModel
 from slimcheck.numeric.measure import Agreement, Distance, agreement, distance
 from slimcheck.numeric.numerics import Stored, all_numerics, stored_linear
 from slimcheck.numeric.records import Change, Comparison, Outcome
-from slimcheck.numeric.sample import choose
+from slimcheck.numeric.sample import choose, parse
 from slimcheck.numeric.transforms import Transforms
+from slimcheck.scan import processors
 from slimspec import layout, schemes
 from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.dtypes import numpy_dtype
@@ -26,33 +27,52 @@ _FLOATS = ("F16", "BF16", "F32")
 _ISOLATED = 0.9  # equal codes, or a quarter of all rows: what differs was changed afterwards
 _ROWS = 0.25
 _STRICT = 0.99  # of elements at uneven steps, whose methods differ in few
+_LARGE = 64 << 20  # bytes of a linear that is compared alone, for the memory it takes
 _SPARSE = ("W8A8S", "W16A16S", "W8A8SC", "W16A16SC")
 Array = NDArray[Any]
 
 
 def compare(
-    context: Context, model: FloatModel, sample: str = "all", threads: int = 1
+    context: Context,
+    model: FloatModel,
+    chosen: Sequence[Module],
+    sample: str = "all",
+    threads: int = 0,
 ) -> list[Comparison]:
-    """Return one comparison per chosen linear and FLOAT tensor, in file order.
+    """Return one comparison per chosen quantized linear, and per FLOAT tensor if all are chosen.
 
+    Args:
+        chosen: the modules, in file order.
+        threads: 0 takes one per processor, and one alone where a weight is large.
     Raises: slimcheck.numeric.sample.SampleError.
     """
-    found = [module for module in modules(context) if "weight" in module or module.label is None]
-    names = set(choose((module.name for module in found), sample))
-    work = [module for module in found if module.name in names]
+    quantized = {module.name for module in chosen if _is_quantized(context, module)}
+    names = set(choose(quantized, sample))
+    every = parse(sample) == (None, None)
+    work = [
+        module
+        for module in chosen
+        if module.name in names or (every and module.name not in quantized)
+    ]
     transforms = Transforms(context, model)
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
+    largest = max((module.nbytes for module in work), default=0)
+    threads = 1 if largest > _LARGE else threads or processors()
+    with ThreadPoolExecutor(threads) as pool:
         made = list(pool.map(lambda module: _of_module(context, model, transforms, module), work))
-    return settle([row for rows in made for row in rows])
+    return settle(row for rows in made for row in rows)
+
+
+def _is_quantized(context: Context, module: Module) -> bool:
+    label = module.label
+    return label is not None and layout.base_label(label, context.profile) != "FLOAT"
 
 
 def _of_module(
     context: Context, model: FloatModel, transforms: Transforms, module: Module
 ) -> list[Comparison]:
     label = module.label
-    base = layout.base_label(label, context.profile) if label else None
     try:
-        if label is None or base == "FLOAT":
+        if label is None or not _is_quantized(context, module):
             return list(_floats(context, model, module))
         return [_linear(context, model, transforms, module, label)]
     except CheckpointError as error:

@@ -79,6 +79,8 @@ class Transforms:
                 rows, row_error = np.ones(len(w)), 0.0
                 if with_rows:
                     rows, row_error = _row_factors(back, scaled)
+                if row_error > _VAGUE:
+                    continue
                 moved = (rows[:, None] * scaled).astype(np.float32)
                 allowed = 2 * unit + error + row_error
                 apart = distance(stored, moved, extra=allowed)
@@ -147,7 +149,7 @@ class Transforms:
         times = k // factors.size
         if times == 1:
             return factors
-        config = self._context.root.config
+        config = self._context.root.config or self._model.checkpoint.config
         heads = config.get("num_key_value_heads") if config else None
         if type(heads) is not int or heads < 1 or factors.size % heads:
             return np.repeat(factors, times)

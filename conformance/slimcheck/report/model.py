@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from slimcheck.engine import Options, Result, Status, conformant, judge, nothing_checked
+from slimcheck.numeric.records import Comparison
+from slimcheck.scan import Progress
 from slimcheck.verdicts import Verdict, layer_kind, verdicts
 from slimcheck.waivers import Waiver, apply_waivers
 from slimspec.checkpoint import Checkpoint
@@ -44,6 +46,7 @@ class Report:
     checkpoint: Checkpoint = field(repr=False)
     waivers: tuple[Waiver, ...] = ()
     unmatched: tuple[Waiver, ...] = ()  # waivers that met no finding
+    comparisons: tuple[Comparison, ...] = ()  # with the float model, at level numeric
 
     @property
     def conformant(self) -> bool:
@@ -63,10 +66,18 @@ class Report:
         return dict(tally)
 
 
-def build(checkpoint: Checkpoint, options: Options, waivers: Sequence[Waiver] = ()) -> Report:
+def build(
+    checkpoint: Checkpoint,
+    options: Options,
+    waivers: Sequence[Waiver] = (),
+    progress: Progress | None = None,
+) -> Report:
     """Judge a directory and report."""
-    results = judge(checkpoint, options)
-    unmatched = apply_waivers(results, waivers, narrowed=options.tensor is not None)
+    comparisons: list[Comparison] = []
+    results = judge(checkpoint, options, progress, comparisons)
+    unmatched = apply_waivers(
+        results, waivers, narrowed=options.tensor is not None or bool(options.only_shards)
+    )
     holders = [part.checkpoint for part in checkpoint.parts] or [checkpoint]
     used: Counter[tuple[str, str]] = Counter(
         (label, layer_kind(name))
@@ -95,6 +106,7 @@ def build(checkpoint: Checkpoint, options: Options, waivers: Sequence[Waiver] = 
         checkpoint=checkpoint,
         waivers=tuple(waivers),
         unmatched=tuple(unmatched),
+        comparisons=tuple(comparisons),
     )
 
 

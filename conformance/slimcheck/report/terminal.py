@@ -12,6 +12,7 @@ from rich.text import Text
 import slimspec
 from slimcheck.engine import Result
 from slimcheck.findings import Group
+from slimcheck.numeric.table import text as numeric_text
 from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
 from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched
@@ -64,7 +65,7 @@ def terminal(lang: str = EN, stream: TextIO | None = None) -> Console:
     """A console on `stream` (standard output) that the locale and NO_COLOR agree with.
 
     Raises:
-        UnicodeError: the stream cannot carry the language.
+        UnicodeEncodeError: the stream cannot carry the language.
     """
     stream = sys.stdout if stream is None else stream
     file: TextIO | AsciiStream = stream
@@ -84,7 +85,15 @@ def print_report(report: Report, console: Console, quiet: bool = False, lang: st
             console.print()
             _print_block(each, console, lang)
         console.print()
+        _print_numeric(report, console)
     _print_verdict(report, console, lang)
+
+
+def _print_numeric(report: Report, console: Console) -> None:
+    if report.options.level == "numeric":
+        for line in numeric_text(report.comparisons, report.options.sample):
+            console.print(Text(visible(line)), soft_wrap=True)
+        console.print()
 
 
 def print_notes(report: Report, console: Console, lang: str = EN) -> None:
