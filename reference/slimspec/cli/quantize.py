@@ -1,9 +1,10 @@
-"""`slimspec quantize FLOAT_DIR OUT_DIR --scheme LABEL | --recipe NAME`."""
+"""`slimspec quantize FLOAT_DIR OUT_DIR --scheme LABEL | --recipe NAME | --w_bit 8 --a_bit 8 ..`."""
 
 import argparse
 
 from slimspec.checkpoint import CheckpointError, read_json
 from slimspec.cli.progress import progress_bar
+from slimspec.cli.quantize_options import add_parameters, given_parameters
 from slimspec.pipeline import recipe as recipes
 from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quantize_directory
 
@@ -11,8 +12,8 @@ from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quan
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FLOAT_DIR", help="a float model: *.safetensors, config.json, tokenizer")
-    add("out", metavar="OUT_DIR", help="the directory to create")
-    what = parser.add_mutually_exclusive_group(required=True)
+    add("out", metavar="OUT_DIR", nargs="?", help="the directory to create (or --save_directory)")
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--scheme", choices=(*DATA_FREE, *STATIC), help="one type for all linears")
     what.add_argument("--recipe", metavar="NAME|FILE",
         help=f"a type for each linear: {', '.join(recipes.names())}, or a JSON file")  # fmt: skip
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--part-file-size", type=float, default=4, metavar="GIB",
         help="shard size in GiB, 0 for one file (default: 4)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace an existing OUT_DIR")
+    add_parameters(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,6 +40,17 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         CheckpointError: unusable source or output.
     """
+    given = given_parameters(args)
+    if given:
+        from slimspec.cli.quantize_calibrated import run_calibrated
+
+        run_calibrated(args, given, _recipe(args) if args.recipe else None)
+        return
+    if not (args.scheme or args.recipe) or args.out is None:
+        raise CheckpointError(
+            "what to write: give OUT_DIR and one of --scheme, --recipe, --config, or parameters "
+            "such as --w_bit 8 --a_bit 8 --calib_file FILE"
+        )
     recipe = _recipe(args) if args.recipe else None
     static = args.scheme in STATIC or (recipe is not None and recipe.static)
     plan = Plan(

@@ -1,21 +1,27 @@
-"""A float directory to a quantized directory, for schemes that need no calibration run."""
+"""A float directory to a quantized directory, one linear in memory at a time."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimspec import layout, schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from slimspec.checkpoint.dtypes import tag_of
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
+from slimspec.pipeline.additions import attention_metadata, write_additions
+from slimspec.pipeline.calibrate import Calibration
+from slimspec.pipeline.calibration.fake_linear import Solver
+from slimspec.pipeline.calibration.source import FoldedWeights
 from slimspec.pipeline.recipe import Recipe, Rule, model_quant_type
 from slimspec.pipeline.select import linear_modules
 from slimspec.quantize.affine import Variant
 from slimspec.quantize.mx_blocks import BLOCK
-from slimspec.schemes import Linear, Scheme
+from slimspec.schemes import Linear, Options, QuantizedLinear, Scheme
 from slimspec.schemes.mx import MxScheme
 
 VARIANTS: dict[str, Variant] = {"A1": "v1", "MF": "v1", "A0": "v0", "L0": "v0"}
@@ -50,6 +56,10 @@ class Plan:
             first glob that matches counts.
         recipe: a type for each module instead of one for all; it names the producer and the
             options, and overrides `scheme`, `producer`, `group_size` and `symmetric`.
+        rules: module -> type and options instead of both; others stay float.
+        calibration: weights after smoothing, input parameters, cache and attention.
+        solver: makes the integers of W8A8S.
+        config: members to set in config.json, None to remove one.
     """
 
     scheme: str = ""
@@ -61,6 +71,10 @@ class Plan:
     part_file_size: float = 4
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     recipe: Recipe | None = None
+    rules: Mapping[str, Rule] | None = None
+    calibration: Calibration | None = None
+    solver: Solver | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def profile(self) -> str:
@@ -81,10 +95,13 @@ def quantize_directory(
     Raises:
         CheckpointError: unusable source or output; a weight that the scheme refuses.
     """
-    float_model = open_float(source)
+    calibration = plan.calibration
+    float_model = calibration.weights.checkpoint if calibration else open_float(source)
+    weights = calibration.weights if calibration else FoldedWeights(float_model)
     rules = assign(float_model, plan)
     quantized = {module: rule for module, rule in rules.items() if rule.type != "FLOAT"}
-    if not quantized and plan.scheme != "FLOAT":
+    nothing_else = calibration is None or not calibration.attention
+    if not quantized and plan.scheme != "FLOAT" and nothing_else:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
     limit = int(plan.part_file_size * GIB) or None
     with CheckpointWriter(
@@ -93,21 +110,27 @@ def quantize_directory(
         model_quant_type=_quant_type(plan, rules.values()),
         group_size=_group_size(plan, rules.values()),
         part_file_size=limit,
+        metadata=attention_metadata(calibration, plan.profile) if calibration else None,
         overwrite=overwrite,
     ) as writer:
-        writer.copy_companions(source, changes=plan.recipe.config if plan.recipe else None)
+        changes = {**(plan.recipe.config if plan.recipe else {}), **plan.config}
+        writer.copy_companions(source, changes=changes or None)
         for tensor in float_model.table:
             module, _, suffix = tensor.name.rpartition(".")
             if module not in quantized or suffix not in ("weight", "bias"):
-                writer.write(tensor.name, float_model.tensor(tensor.name), "FLOAT")
+                writer.write(tensor.name, weights.stored(tensor.name), "FLOAT")
             elif suffix == "weight":
-                _write_linear(float_model, module, tensor.dtype, quantized[module], plan, writer)
+                _write_linear(weights, module, quantized[module], plan, writer)
             progress(tensor.end - tensor.begin)
+        if calibration:
+            write_additions(calibration, quantized, plan.profile, writer)
     return len(quantized)
 
 
 def assign(float_model: Checkpoint, plan: Plan) -> dict[str, Rule]:
     """Return module -> type and options, for every linear that is not left out."""
+    if plan.rules is not None:
+        return dict(plan.rules)
     if plan.recipe is None:
         options = {"group_size": plan.group_size, "symmetric": plan.symmetric}
         modules = linear_modules(float_model.table, plan.include, plan.exclude)
@@ -118,15 +141,18 @@ def assign(float_model: Checkpoint, plan: Plan) -> dict[str, Rule]:
 
 
 def _quant_type(plan: Plan, rules: Iterable[Rule]) -> str:
-    if plan.recipe is None:
-        return plan.scheme
+    if plan.recipe is None or plan.scheme:
+        return plan.scheme or model_quant_type(rule.type for rule in rules)
     return plan.recipe.model_quant_type or model_quant_type(rule.type for rule in rules)
 
 
 def _group_size(plan: Plan, rules: Iterable[Rule]) -> int:
     """The one of the description: that of the groups, or of the blocks of MX types."""
-    if any(isinstance(schemes.get(rule.type), MxScheme) for rule in rules):
+    found = list(rules)
+    if any(isinstance(schemes.get(rule.type), MxScheme) for rule in found):
         return BLOCK
+    if plan.rules is not None:
+        return max((int(rule.options.get("group_size", 0)) for rule in found), default=0)
     return plan.recipe.group_size if plan.recipe else plan.group_size
 
 
@@ -151,32 +177,40 @@ def open_float(source: str | Path) -> Checkpoint:
 
 
 def _write_linear(
-    float_model: Checkpoint,
+    weights: FoldedWeights,
     module: str,
-    dtype: str,
     rule: Rule,
     plan: Plan,
     writer: CheckpointWriter,
 ) -> None:
-    bias_name = f"{module}.bias"
-    bias = float_model.tensor(bias_name) if bias_name in float_model.table else None
-    weight = float_model.tensor(f"{module}.weight")
+    bias = weights.stored(f"{module}.bias") if f"{module}.bias" in weights else None
+    linear = Linear(weights.stored(f"{module}.weight"), bias, module)
     try:
         scheme = schemes.get(rule.type)
-        quantized = scheme.quantize(
-            Linear(weight, bias, module),
-            variant=VARIANTS[plan.profile],
-            activation_range=_range(plan, scheme, module, weight.dtype),
-            **rule.options,
-        )
-        tensors = scheme.tensors(quantized, plan.profile, dtype)
+        quantized = _quantize(linear, scheme, rule, plan)
+        tensors = scheme.tensors(quantized, plan.profile, str(tag_of(linear.weight.dtype)))
         known = layout.rules(rule.type, plan.profile)
     except ValueError as error:
         named = "" if module in str(error) else f"{module}.weight: "
-        raise CheckpointError(f"{float_model.path}: {named}{error}") from None
+        raise CheckpointError(f"{weights.checkpoint.path}: {named}{error}") from None
     for suffix, array in tensors.items():
         label = rule.type if layout.SELF in known[suffix].labels else known[suffix].labels[0]
         writer.write(f"{module}.{suffix}", array, label)
+
+
+def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> QuantizedLinear:
+    """Quantize with the parameters of the calibration, else with a given range."""
+    variant = VARIANTS[plan.profile]
+    seen = plan.calibration.inputs.get(linear.name) if plan.calibration else None
+    if rule.type == "W8A8S" and plan.solver is not None:
+        given = Options(variant, input_params=seen)
+        return scheme.assemble(linear, plan.solver(linear.weight), given)
+    options = dict(rule.options)
+    if seen is not None:
+        options.pop("activation_symmetric", None)  # it is in the parameters
+        return scheme.quantize(linear, variant=variant, input_params=seen, **options)
+    ends = _range(plan, scheme, linear.name, linear.weight.dtype)
+    return scheme.quantize(linear, variant=variant, activation_range=ends, **options)
 
 
 def _range(

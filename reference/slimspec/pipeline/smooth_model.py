@@ -28,7 +28,7 @@ from slimspec.smooth.fold import Affine, shift_consumer
 from slimspec.smooth.outlier_suppression import Statistics, collect
 
 from .calibration.scales import Scales, find_scales
-from .calibration.settings import V1_METHODS, Settings
+from .calibration.settings import LOWBIT, V1_METHODS, Settings
 from .calibration.source import Fold, FoldedWeights, Where
 
 Kind = Literal["norm-linear", "ov", "up-down"]
@@ -128,7 +128,9 @@ def smooth_layer(
 
 
 def _shifts(a: Architecture, graph: Subgraph, settings: Settings) -> bool:
-    """The Calibrator API shifts the norms of latent attention under m4, but not the one of kv_b."""
+    """do_smooth shifts every norm, m4 those of latent attention, but not the one of kv_b."""
+    if settings.anti_method == LOWBIT:
+        return graph.kind == "norm-linear"
     asked = settings.variant == "v0" and settings.anti_method == "m4" and a.latent is not None
     return asked and graph.kind == "norm-linear" and "kv_b" not in graph.targets[0]
 

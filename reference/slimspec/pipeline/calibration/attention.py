@@ -88,7 +88,8 @@ def head_params(
         if latent is None or kv_b is None:
             raise CheckpointError(f"{name}: FAQuant needs the inputs of kv_b_proj")
         queries = absorbed_queries(batches["q"], kv_b, architecture)
-        roles = {"fa_q": queries, "fa_k": [c[None] for c in latent]}
+        shared = [c[None] for c in latent]  # one head
+        roles = {"fa_q": queries, "fa_k": shared, "fa_v": shared}
     seen = {role: [states[None] for states in found] for role, found in roles.items()}
     return attention_schemes()["FAQuant"].quantize(seen, variant=settings.variant, name=name)
 

@@ -17,6 +17,7 @@ from slimspec.numeric import as_float32, to_dtype
 from slimspec.quantize.awq import linear_loss, mean_magnitude, search_awq
 from slimspec.smooth.flex import AlphaBeta, FlexLoss, search_alpha_beta
 from slimspec.smooth.fold import value_rows_scale
+from slimspec.smooth.lowbit import lowbit_scale, search_lowbit_alpha, smoothing_loss
 from slimspec.smooth.outlier_mask import mask_scale
 from slimspec.smooth.outlier_suppression import Statistics, search_scale
 from slimspec.smooth.scales import (
@@ -26,8 +27,9 @@ from slimspec.smooth.scales import (
     smooth_scale,
     weight_scale,
 )
+from slimspec.sparse.lowbit import quantize_lowbit
 
-from .settings import Settings
+from .settings import LOWBIT, Settings
 
 ALPHA = 0.5  # m1, smooth_quant, and m4 on latent attention
 ITER_ALPHA = 0.9  # m4 and iter_smooth
@@ -115,10 +117,26 @@ def _scale(
     if method == "m5":
         low, high = _extremes(batches)
         return to_dtype(mask_scale(low, high), a.dtype)
+    if method == LOWBIT:
+        return _lowbit(seen, batches, consumers)
     if method == "m6":
         best = _exponents(batches, consumers, act_symmetric=False)
         return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
     raise CheckpointError(f"anti_method {method!r}: expected m1, m2, m3, m4, m5 or m6")
+
+
+def _lowbit(seen: Statistics, batches: Sequence[NDArray], consumers: list[NDArray]) -> NDArray:
+    """The scale of do_smooth, searched with the low-bit quantizer itself (math.md 7.1)."""
+    shift = as_float32(seen.shift)
+    x = np.concatenate([as_float32(batch) - shift for batch in batches])
+    w = np.concatenate([as_float32(consumer) for consumer in consumers])
+    a, peak = np.abs(x).max(axis=0), np.abs(w).max(axis=0)
+
+    def loss(alpha: float) -> float:
+        fake = lambda scaled: quantize_lowbit(scaled).approximate  # noqa: E731
+        return smoothing_loss(x, w, lowbit_scale(a, peak, alpha), fake)
+
+    return to_dtype(lowbit_scale(a, peak, search_lowbit_alpha(loss)), seen.absmax.dtype)
 
 
 def _extremes(batches: Sequence[NDArray]) -> tuple[NDArray, NDArray]:

@@ -11,6 +11,7 @@ from slimspec.observe.activation import MIN_MAX
 from slimspec.quantize.affine import Variant
 
 ANTI_METHODS = ("m1", "m2", "m3", "m4", "m5", "m6")
+LOWBIT = "lowbit"  # do_smooth: the smoothing before sparse low-bit weights
 V1_METHODS = {"m1": "smooth_quant", "m4": "iter_smooth", "m6": "flex_smooth_quant"}
 
 
@@ -23,7 +24,7 @@ class Settings:
         act_method: 1 min-max, 2 histogram, 3 one of them by range_parm ("v0").
         aggregation: how "v1" joins the extremes of the batches.
         act_symmetric: activations without an offset.
-        anti_method: m1 .. m6, "" for none.
+        anti_method: m1 .. m6, "lowbit" for do_smooth, "" for none.
         w_bit, w_sym: of the weights, for the search of m3.
         cache: quantize keys and values of the cache (C8).
         attention: quantize q, k and v of attention (FAQuant).

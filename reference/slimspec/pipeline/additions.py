@@ -1,0 +1,77 @@
+"""What a calibration adds to a directory: biases of norms, parameters of cache and attention.
+
+Source: formats.md 2.1 (kv_cache_type, kv_quant_type, fa_quant_type), 2.2 ({attention}.quant_type),
+3.0 (norms: the L0 saver repeats weight and bias under `module.`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from slimspec.checkpoint.dtypes import tag_of
+from slimspec.checkpoint.writer import CheckpointWriter
+from slimspec.schemes import QuantizedAttention, attention_schemes
+from slimspec.schemes.faquant import quant_type
+
+from .calibrate import Calibration
+
+V1_PROFILES = ("A1", "MF")
+
+
+def attention_metadata(calibration: Calibration, profile: str) -> dict[str, Any]:
+    """Return the metadata keys of the description for C8 and FAQuant."""
+    labels = {a.label for found in calibration.attention.values() for a in found}
+    metadata: dict[str, Any] = {}
+    if "C8" in labels:
+        metadata |= {"kv_cache_type": "C8", "kv_quant_type": "C8"}
+    if "FAQuant" in labels:
+        metadata["fa_quant_type"] = "FAKQuant" if profile in V1_PROFILES else "FAQuant"
+    return metadata
+
+
+def write_additions(
+    calibration: Calibration,
+    quantized: Container[str],
+    profile: str,
+    writer: CheckpointWriter,
+) -> None:
+    """Write the tensors that the float model does not have.
+
+    Args: quantized: linears whose bias has gone into their own tensors.
+    """
+    weights = calibration.weights
+    for name, _ in weights.added():
+        if name.rpartition(".")[0] not in quantized:
+            writer.write(name, weights.stored(name), "FLOAT")
+    if profile == "L0":
+        for norm in calibration.norms:
+            for part in ("weight", "bias"):
+                array = weights.stored(f"{norm}.{part}")
+                writer.write(f"{norm}.module.{part}", array, writer.model_quant_type)
+    for module, found in calibration.attention.items():
+        for attention in found:
+            _write_attention(calibration, module, attention, profile, writer)
+
+
+def _write_attention(
+    calibration: Calibration,
+    module: str,
+    attention: QuantizedAttention,
+    profile: str,
+    writer: CheckpointWriter,
+) -> None:
+    scheme = attention_schemes()[attention.label]
+    tag = _model_tag(calibration)
+    for suffix, array in scheme.tensors(attention, profile, tag).items():
+        writer.write(f"{module}.{suffix}", array, attention.label)
+    if attention.label == "FAQuant" and profile in V1_PROFILES:
+        roles = {role[-1].upper() for role in scheme.roles if f"{role}.scale" in attention.values}
+        writer.describe(f"{module}.quant_type", quant_type(dict.fromkeys(roles, ("INT8", False))))
+
+
+def _model_tag(calibration: Calibration) -> str:
+    weights = calibration.weights
+    if weights.dtype is not None:
+        return str(tag_of(weights.dtype))
+    return weights.checkpoint.model_dtype or "F32"

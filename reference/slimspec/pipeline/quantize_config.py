@@ -1,0 +1,284 @@
+"""From a quantization config to a directory: choose types, calibrate, fall back, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from slimspec.checkpoint import Checkpoint, CheckpointError
+from slimspec.model.config import DEEPSEEK
+from slimspec.numeric import model_dtype
+from slimspec.observe.activation import MIXED
+from slimspec.quantize.affine import Variant
+from slimspec.quantize.minmax import IntegerWeight
+from slimspec.sparse.cosparse import quantize_cosparse
+from slimspec.sparse.lowbit import LowBitOptions, w8a8s_weight
+
+from .calibrate import Calibration, CalibrationRun
+from .calibration.fake_linear import Solver, takes_range
+from .calibration.samples import encode_texts, read_texts
+from .calibration.settings import LOWBIT, Settings
+from .calibration.source import FoldedWeights
+from .config import QuantizationConfig
+from .config_rules import check, choose, needs_texts, per_tensor
+from .fallback import Sensitivity, last_linear, level, match_names, most_sensitive
+from .quantize import VARIANTS, Plan, open_float, quantize_directory
+from .recipe import KEEP, Recipe, Rule, load
+from .select import linear_modules
+
+HEAD = "lm_head"
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def no_bar(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Show nothing."""
+    return nullcontext(lambda done: None)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Choices that the field's table does not have.
+
+    Attributes:
+        producer: profile to write.
+        mix: W8A8_MIX (pdmix) instead of W8A8.
+        load_dtype: of the loaded model, None for its own.
+        attend: "eager" or "fused", None for what the producer ran.
+        longest: tokens of a text that are used, 0 for all.
+        table: measure the sensitivity of every linear also where nothing asks for it.
+        recipe: types by module instead of one for all.
+    """
+
+    producer: str = "A0"
+    mix: bool = False
+    load_dtype: DTypeLike | None = None
+    attend: Any = None
+    longest: int = 0
+    table: bool = False
+    recipe: Recipe | None = None
+
+
+@dataclass
+class Done:
+    """What was done: linears by type, those that stay float by choice, and the table."""
+
+    label: str
+    linears: int = 0
+    kept: list[str] = field(default_factory=list)
+    table: list[Sensitivity] = field(default_factory=list)
+    smoothed: int = 0
+
+
+def quantize_by_config(
+    source: str | Path,
+    out: str | Path,
+    config: QuantizationConfig,
+    extra: Extra | None = None,
+    *,
+    overwrite: bool = False,
+    bar: Bar = no_bar,
+) -> Done:
+    """Quantize a float directory as a config says; return what was done.
+
+    Args: bar: makes a progress bar from a title and a total.
+    Raises: CheckpointError: a rule that is broken, no text, an unusable source or output.
+    """
+    extra = extra or Extra()
+    check(config)
+    choice = choose(config, mix=extra.mix)
+    float_model = open_float(source)
+    linears = all_linears(float_model, config)
+    rules = typed(float_model, linears, choice.type, choice.options, extra)
+    kept = match_names(config.disable_names or (), linears)
+    last = last_linear(linears)
+    if config.disable_last_linear and last is not None and last not in kept:
+        kept.append(last)
+    count = level(config.disable_level)
+    solver = make_solver(config)
+    done = Done(extra.recipe.name if extra.recipe else choice.type)
+    calibration: Calibration | None = None
+    texts = _texts(config)
+    static = any(takes_range(rule.type) for rule in rules.values())
+    if texts is None and (needs_texts(config, choice) or static):
+        raise CheckpointError(
+            f"{done.label} needs calibration text: give calib_file FILE.jsonl or calib_texts"
+        )
+    if texts:
+        tokens = encode_texts(texts, source, longest=extra.longest)
+        settings = settings_of(config, extra, VARIANTS[profile_of(extra)])
+        calibration, more = _calibrate(
+            float_model, tokens, settings, rules, kept, count, solver, extra, bar
+        )
+        kept += more
+        done.table, done.smoothed = calibration.sensitivity, len(calibration.smoothed)
+    final = _without(rules, kept)
+    plan = Plan(
+        scheme=_quant_type(final, extra),
+        producer=profile_of(extra),
+        part_file_size=config.part_file_size or 0,
+        rules=final,
+        calibration=calibration or Calibration(FoldedWeights(float_model, extra.load_dtype)),
+        solver=solver,
+        config=config_changes(choice.type, extra),
+    )
+    with bar("quantize", float_model.table.nbytes) as advance:
+        done.linears = quantize_directory(source, out, plan, overwrite=overwrite, progress=advance)
+    done.kept = [name for name in rules if name in set(kept)]
+    return done
+
+
+def _calibrate(
+    float_model: Checkpoint,
+    tokens: Sequence[NDArray[np.int64]],
+    settings: Settings,
+    rules: Mapping[str, Rule],
+    kept: Sequence[str],
+    count: int,
+    solver: Solver | None,
+    extra: Extra,
+    bar: Bar,
+) -> tuple[Calibration, list[str]]:
+    """Run the texts; return what was found and which further linears stay float."""
+    needs_look = bool(count) or settings.act_method == MIXED or extra.table
+    v0 = settings.variant == "v0"
+    observes = any(takes_range(r.type) for r in rules.values()) or settings.attention
+    observes = observes or not v0
+    looks = needs_look or (v0 and settings.cache)
+    passes = (v0 and bool(settings.anti_method)) + looks + observes
+    layers = int(float_model.config.value.get("num_hidden_layers", 1)) if float_model.config else 1
+    with bar("calibrate", passes * layers) as advance:
+        run = CalibrationRun(float_model, tokens, settings, advance)
+        if v0:
+            run.smooth()
+        if looks:
+            run.look(sensitivity=needs_look, head=HEAD in rules)
+        more = []
+        if count:
+            measured = [row for row in run.result.sensitivity if row.name in rules]
+            more = most_sensitive(measured, count, without=kept)
+        if observes:
+            run.observe(_without(rules, [*kept, *more]), solver=solver)
+    return run.result, more
+
+
+def profile_of(extra: Extra) -> str:
+    """The producer profile to write: that of the recipe, if there is one."""
+    return extra.recipe.producer if extra.recipe else extra.producer
+
+
+def all_linears(float_model: Checkpoint, config: QuantizationConfig) -> list[str]:
+    """Return the linears that quantizers take, and lm_head, in file order."""
+    found = linear_modules(float_model.table)
+    if f"{HEAD}.weight" in float_model.table:
+        found.append(HEAD)
+    return found
+
+
+def typed(
+    float_model: Checkpoint,
+    linears: Sequence[str],
+    label: str,
+    options: Mapping[str, Any],
+    extra: Extra,
+) -> dict[str, Rule]:
+    """Return the type of every linear.
+
+    A DeepSeek model takes W8A8 and W4A8_DYNAMIC by the mix of its own recipe, as the tools do.
+    """
+    members = float_model.config.value if float_model.config else {}
+    recipe = extra.recipe
+    mixes = {"W8A8": "deepseek-w8a8", "W4A8_DYNAMIC": "deepseek-r1-w4a8"}
+    if recipe is None and members.get("model_type") in DEEPSEEK and label in mixes:
+        recipe = load(mixes[label])
+        if "group_size" in options:
+            recipe = recipe.with_group_size(int(options["group_size"]))
+    if recipe is None:
+        return {name: Rule(name, label, dict(options)) for name in linears}
+    bound = recipe.bind(members)
+    return {name: replace(bound.resolve(name), match=name) for name in linears}
+
+
+def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> Settings:
+    """Return the calibration settings of a config."""
+    return Settings(
+        variant,
+        act_method=config.act_method,
+        anti_method=LOWBIT if config.do_smooth else config.anti_method,
+        w_bit=config.w_bit,
+        w_sym=config.w_sym,
+        cache=config.use_kvcache_quant,
+        attention=config.use_fa_quant,
+        fa_amp=config.fa_amp,
+        attend=extra.attend,
+        load_dtype=extra.load_dtype,
+    )
+
+
+def make_solver(config: QuantizationConfig) -> Solver | None:
+    """Return what makes the integers of a sparse type; None for other types."""
+    if config.co_sparse and not config.is_lowbit:
+        return partial(_cosparse, fraction=config.fraction, per_channel=not per_tensor(config))
+    if not (config.is_lowbit and (config.w_bit, config.a_bit) == (4, 8)):
+        return None
+    options = LowBitOptions(
+        open_outlier=config.open_outlier,
+        use_sigma=config.use_sigma,
+        sigma_factor=config.sigma_factor,
+        fraction=config.fraction,
+        per_channel=not per_tensor(config),
+    )
+    return partial(w8a8s_weight, options=options)
+
+
+def _cosparse(w: NDArray, *, fraction: float, per_channel: bool) -> IntegerWeight:
+    made = quantize_cosparse(w, fraction, per_channel=per_channel)
+    return IntegerWeight(made.q, made.scale, np.zeros_like(made.scale))
+
+
+def config_changes(label: str, extra: Extra) -> dict[str, Any]:
+    """Return what changes in config.json: `quantize` for the Calibrator's profiles, the dtype.
+
+    Source: seeds 001 (`quantize` is mandatory); formats.md 1.4; the one-click service writes none.
+    """
+    changes: dict[str, Any] = {}
+    if extra.recipe:
+        changes |= extra.recipe.config
+    elif extra.producer in ("A0", "L0"):
+        changes["quantize"] = {"W8A8_MIX": "w8a8_pdmix"}.get(label, label.lower())
+    if extra.load_dtype is not None:
+        changes["torch_dtype"] = model_dtype(extra.load_dtype).name
+    return changes
+
+
+def _texts(config: QuantizationConfig) -> list[str] | None:
+    if config.calib_file:
+        return read_texts(config.calib_file)
+    return list(config.calib_texts) if config.calib_texts else None
+
+
+def _without(rules: Mapping[str, Rule], kept: Iterable[str]) -> dict[str, Rule]:
+    """Return the rules with those linears FLOAT."""
+    floats = set(kept)
+    return {n: Rule(n, KEEP) if n in floats else rule for n, rule in rules.items()}
+
+
+def _quant_type(rules: Mapping[str, Rule], extra: Extra) -> str:
+    """model_quant_type: that of the recipe or the one type there is; "" lets the ranks decide."""
+    if extra.recipe:
+        return extra.recipe.model_quant_type or ""
+    labels = {rule.type for rule in rules.values()} - {KEEP}
+    if labels == {"W8A8", "W8A8_DYNAMIC"}:
+        return "W8A8"
+    if "W4A8_DYNAMIC" in labels:
+        return "W8A8_DYNAMIC" if len(labels) > 1 else "W4A8_DYNAMIC"
+    return labels.pop() if len(labels) == 1 else ""
+
+
+__all__ = ["Done", "Extra", "quantize_by_config"]
