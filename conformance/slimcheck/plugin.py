@@ -62,7 +62,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     from slimcheck.run import RunError, run
 
-    _language(session.config)
+    language(session.config)
     option = session.config.getoption
     try:
         session.config.stash[_REPORT] = run(
@@ -112,7 +112,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if report.exit_code is ExitCode.WAIVER_UNMATCHED and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = int(report.exit_code)
     try:
-        write_reports(report, session.config.getoption(_dest("report")), _language(session.config))
+        write_reports(report, session.config.getoption(_dest("report")), language(session.config))
     except RunError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -130,7 +130,7 @@ def pytest_terminal_summary(
     from slimcheck.report.terminal import print_notes
 
     text = StringIO()
-    print_notes(report, Console(file=text, width=100, highlight=False), _language(config))
+    print_notes(report, Console(file=text, width=100, highlight=False), language(config))
     terminalreporter.section("slimcheck")
     terminalreporter.write(text.getvalue())
 
@@ -139,7 +139,12 @@ def _dest(name: str) -> str:
     return f"slimcheck_{name}"
 
 
-def _language(config: pytest.Config) -> str:
+def language(config: pytest.Config) -> str:
+    """The language that was asked for.
+
+    Raises:
+        pytest.UsageError: there is no such language.
+    """
     from slimcheck.report.lang import EN, LANGUAGES
 
     lang = _option(config, "lang") or EN

@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from slimcheck.engine import Result, Status
+from slimcheck.plugin import language
 from slimcheck.report.terminal import print_group
 
 
-def test_requirement(slimcheck_result: Result) -> None:
+def test_requirement(slimcheck_result: Result, pytestconfig: pytest.Config) -> None:
     if slimcheck_result.status in (Status.NOT_APPLICABLE, Status.NOT_CHECKED):
         pytest.skip(str(slimcheck_result.status))
     if slimcheck_result.status is Status.WAIVED:
@@ -17,5 +18,6 @@ def test_requirement(slimcheck_result: Result) -> None:
     if slimcheck_result.counts:
         text = StringIO()
         for group in slimcheck_result.groups:
-            print_group(slimcheck_result, group, Console(file=text, width=100, highlight=False))
+            console = Console(file=text, width=100, highlight=False)
+            print_group(slimcheck_result, group, console, language(pytestconfig))
         pytest.fail(text.getvalue(), pytrace=False)
