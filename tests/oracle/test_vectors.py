@@ -11,6 +11,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).parent
 RUNNER = runpy.run_path(str(HERE / "vector_runner.py"))
 
@@ -46,3 +48,13 @@ def test_recorded_function_is_reproduced_in_every_case(vector_folder: Path) -> N
 
 def test_no_folder_is_mapped_twice() -> None:
     assert {folder: files for folder, files in OWNERS.items() if len(files) > 1} == {}
+
+
+def test_the_comparison_sees_one_bit_a_sign_of_zero_a_dtype_and_a_shape() -> None:
+    same = RUNNER["same_bits"]
+    one = np.array([1, np.nan], np.float32)
+    assert same(one, -np.array([-1, np.nan], np.float32))
+    assert not same(one, np.nextafter(one, np.float32(2)))
+    assert not same(np.float32([0]), np.float32([-0.0]))
+    assert not same(np.int8([1]), np.int16([1]))
+    assert not same(np.int8([1]), np.int8([[1]]))

@@ -59,10 +59,18 @@ def test_transforms_keep_the_product_of_weight_and_input(seed, rows, columns, ri
 
 
 def test_transform_is_the_kronecker_product_of_both_matrices() -> None:
-    """Reading a row as [L, R] and applying leftᵀ · x · right is x · kron(left, right)."""
-    left, right, x = normal(1, 3, 3), normal(2, 5, 5), normal(3, 2, 15)
-    expected = x.astype(np.float64) @ np.kron(left.astype(np.float64), right.astype(np.float64))
-    assert np.allclose(transform_input(x, left, right), expected, rtol=1e-4, atol=1e-5)
+    """leftᵀ · x · right is x · kron(left, right): two float32 sums, of 6 and of 4 terms."""
+    left, right, x = normal(1, 4, 4), normal(2, 6, 6), normal(3, 2, 24)
+    whole = np.kron(left.astype(np.float64), right.astype(np.float64))
+    error = np.abs(transform_input(x, left, right) - x.astype(np.float64) @ whole)
+    assert (error <= np.abs(x).astype(np.float64) @ np.abs(whole) * 12 * 2.0**-24).all()
+
+
+def test_transform_rounds_after_each_product() -> None:
+    """1 + 2^-11 rounds to 1 after the right product; one rounding would give 1.5 + 2^-10."""
+    left, right = np.float16([[1.5]]), np.float16([[1, 0], [2**-11, 1]])
+    assert transform_input(np.float16([[1, 1]]), left, right).tolist() == [[1.5, 1.5]]
+    assert np.float16(1.5 * (1 + 2**-11)) == 1.5 + 2**-10
 
 
 @pytest.mark.parametrize("base", BASES)

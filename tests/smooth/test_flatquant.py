@@ -1,4 +1,4 @@
-"""FlatQuant's quantizers and its Kronecker transform."""
+"""FlatQuant's quantizers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from slimspec.smooth.flatquant import (
     flat_codes,
     flat_values,
-    kronecker_transform,
     sigmoid,
     token_params,
     weight_params,
@@ -72,22 +71,3 @@ def test_weight_scale_is_float32_in_every_dtype(dtype: type) -> None:
         scale, zero = weight_params(w, symmetric=symmetric)
         assert scale.dtype == zero.dtype == np.float32
         assert scale.shape == zero.shape == (3, 1)
-
-
-def test_transform_is_the_kronecker_product_of_its_parts() -> None:
-    rng = np.random.default_rng(2)
-    left, right = (rng.standard_normal((n, n)).astype(np.float32) for n in (4, 6))
-    x = rng.standard_normal((2, 3, 24)).astype(np.float32)
-    whole = np.kron(left.astype(np.float64), right.astype(np.float64))
-    exact = x.astype(np.float64) @ whole
-    reach = np.abs(x).astype(np.float64) @ np.abs(whole)
-    # Two float32 sums, of 6 and of 4 terms.
-    assert (np.abs(kronecker_transform(x, left, right) - exact) <= reach * 12 * 2.0**-24).all()
-
-
-def test_identity_transform_changes_nothing_and_wrong_sizes_are_refused() -> None:
-    x = np.arange(12, dtype=np.float16).reshape(1, 12)
-    eye = [np.eye(n, dtype=np.float32) for n in (3, 4)]
-    assert (kronecker_transform(x, *eye) == x).all()
-    with pytest.raises(ValueError, match="do not fit"):
-        kronecker_transform(x, eye[0], eye[0])

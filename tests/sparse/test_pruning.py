@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slimspec.observe.sigma import magnitude_std
 from slimspec.sparse.cosparse import quantize_cosparse
 from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit, w8a8s_weight
 from slimspec.sparse.lowbit_groups import quantize_groups, quantize_two_levels
-from slimspec.sparse.outliers import fraction_mask, magnitude_std, sigma_mask
+from slimspec.sparse.outliers import fraction_mask, sigma_mask
 from slimspec.sparse.power import best_exponent, minimize_bounded, quantize_power
 from slimspec.sparse.split import quantize_split
 from slimspec.sparse.straight_through import round_straight_through, symmetric_codes

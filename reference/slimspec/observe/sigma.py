@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import as_float32, model_dtype, to_dtype
+from slimspec.numeric import as_float32, model_dtype, mul, to_dtype
 from slimspec.quantize.affine import require_finite
 
 DEFAULT_FACTOR = 3.0
@@ -18,21 +18,31 @@ def check_factor(sigma_factor: float) -> float:
     return sigma_factor
 
 
-def sigma_bound(x: NDArray, sigma_factor: float = DEFAULT_FACTOR) -> NDArray[np.float32]:
-    """Return sigma_factor · std(|x|) over the last axis: larger magnitudes are outliers.
+def magnitude_std(x: NDArray) -> NDArray:
+    """Return the unbiased standard deviation of |x| over the last axis: sqrt(var(|x|)).
 
-    std is the unbiased standard deviation of the magnitudes (not of x), computed in float64 and
-    rounded to float32. Args: x [..., k], k >= 2. Returns: [..., 1] float32.
-    Raises: ValueError for NaN, Inf, k < 2 or a factor outside [3, 4].
-    Source: math.md 7.1 (use_sigma of the sparse weights).
+    The variance is summed in float64, rounded to the dtype of `x`, and its root rounded again.
+    Args: x [..., k], k >= 2. Returns: [..., 1], dtype of x. Raises: ValueError for NaN, Inf, k < 2.
+    Source: math.md 7.1.
     """
-    check_factor(sigma_factor)
+    dtype = model_dtype(x.dtype)
     require_finite(x, "tensor")
     if x.shape[-1] < 2:
         raise ValueError(f"standard deviation of shape {x.shape}: expected 2 or more values")
-    magnitude = np.abs(as_float32(x)).astype(np.float64)
-    std = magnitude.std(axis=-1, ddof=1, keepdims=True).astype(np.float32)
-    return std * np.float32(sigma_factor)
+    variance = np.abs(as_float32(x)).astype(np.float64).var(axis=-1, ddof=1, keepdims=True)
+    narrow = as_float32(to_dtype(variance.astype(np.float32), dtype))
+    return to_dtype(np.sqrt(narrow), dtype)
+
+
+def sigma_bound(x: NDArray, sigma_factor: float = DEFAULT_FACTOR) -> NDArray:
+    """Return sigma_factor · std(|x|) over the last axis: larger magnitudes are outliers.
+
+    The standard deviation is that of the magnitudes, not of x; see `magnitude_std`.
+    Args: x [..., k], k >= 2. Returns: [..., 1], dtype of x.
+    Raises: ValueError for NaN, Inf, k < 2 or a factor outside [3, 4].
+    Source: math.md 7.1 (use_sigma of the sparse weights).
+    """
+    return mul(magnitude_std(x), check_factor(sigma_factor), x.dtype)
 
 
 def clip_to_sigma(x: NDArray, sigma_factor: float = DEFAULT_FACTOR) -> NDArray:

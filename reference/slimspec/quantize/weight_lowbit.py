@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import add, as_float32, div, round_half_even, sub
+from slimspec.numeric import add, as_float32, div, round_half_even, sub, to_dtype
 
 from .affine import code_range, group_view, quantize, require_finite
 from .minmax import IntegerWeight
@@ -31,14 +31,46 @@ class TwoLevelWeight:
     second: NDArray[np.float32]
 
 
+def asymmetric_scale(x: NDArray, bits: int) -> tuple[NDArray, NDArray]:
+    """Return (max - min) / (2^bits - 1) and min over the last axis, kept, in the dtype of x."""
+    low, high = x.min(axis=-1, keepdims=True), x.max(axis=-1, keepdims=True)
+    return div(sub(high, low, x.dtype), 2**bits - 1, x.dtype), low
+
+
+def integer_scale(scale: NDArray) -> NDArray:
+    """Return round_half_even(max(scale, 1)), the second level's scale, in its dtype."""
+    least = np.maximum(as_float32(scale), np.float32(1))
+    return to_dtype(round_half_even(least), scale.dtype)
+
+
+def group_params(
+    x: NDArray, bits: int, *, symmetric: bool, second: bool = False
+) -> tuple[NDArray, NDArray]:
+    """Return scale and offset of each group (the last axis), each step in the dtype of x.
+
+    symmetric:  scale = max|x| / (2^(bits-1) - 1), offset = 0
+    asymmetric: scale = (max - min) / (2^bits - 1),
+                offset = -round_half_even(min / scale) - 2^(bits-1)
+
+    `second`: an integer scale, at least 1 (`integer_scale`).
+    Args: x [..., g]. Returns: [..., 1] each; a constant group has scale 0 and offset NaN or
+    infinity where it is asymmetric. Source: math.md 1.5, 5, 7.1.
+    """
+    dtype = x.dtype
+    if symmetric:
+        scale = div(np.abs(x).max(axis=-1, keepdims=True), code_range(bits)[1], dtype)
+        scale = integer_scale(scale) if second else scale
+        return scale, np.zeros_like(scale)
+    scale, low = asymmetric_scale(x, bits)
+    scale = integer_scale(scale) if second else scale
+    steps = round_half_even(as_float32(div(low, scale, dtype)))
+    return scale, add(-steps, code_range(bits)[0], dtype)
+
+
 def quantize_lowbit_groups(
     w: NDArray, *, bits: int, group_size: int, symmetric: bool = True, name: str = "weight"
 ) -> IntegerWeight:
-    """Quantize per group in float32 without eps.
-
-    symmetric:  scale = max|w| / (2^(bits-1) - 1), offset = 0
-    asymmetric: scale = (max - min) / (2^bits - 1),
-                offset = -round_half_even(min / scale) - 2^(bits-1)
+    """Quantize per group in float32, with the parameters of `group_params`.
 
     Args: w [n, k] float32, float16 or bfloat16; group_size divides k.
     Returns: scale and offset float32 [n, k/g]; q clipped to [-2^(bits-1), 2^(bits-1) - 1].
@@ -47,17 +79,9 @@ def quantize_lowbit_groups(
     """
     require_finite(w, name)
     groups = group_view(as_float32(w), group_size)  # (n, k // g, g)
-    low, high = code_range(bits)
-    f32 = np.float32
-    if symmetric:
-        scale = div(np.abs(groups).max(axis=2), high, f32)
-        offset = np.zeros_like(scale)
-    else:
-        lo, hi = groups.min(axis=2), groups.max(axis=2)
-        scale = div(sub(hi, lo, f32), high - low, f32)
-        offset = add(-round_half_even(div(lo, scale, f32)), low, f32)
-    q = quantize(groups, scale[..., None], offset[..., None], bits=bits, name=name)
-    return IntegerWeight(q.reshape(w.shape), scale, offset)
+    scale, offset = group_params(groups, bits, symmetric=symmetric)
+    q = quantize(groups, scale, offset, bits=bits, name=name)
+    return IntegerWeight(q.reshape(w.shape), scale[..., 0], offset[..., 0])
 
 
 def quantize_two_level(w: NDArray, *, group_size: int, name: str = "weight") -> TwoLevelWeight:
@@ -78,7 +102,6 @@ def quantize_two_level(w: NDArray, *, group_size: int, name: str = "weight") -> 
     scale = div(np.abs(rows).max(axis=1, keepdims=True), LEVEL_ONE_BOUND, np.float32)
     level_one = quantize(rows, scale, zero, max_bound=LEVEL_ONE_BOUND, name=name)
     groups = group_view(as_float32(level_one), group_size)  # (n, k // g, g)
-    peak = div(np.abs(groups).max(axis=2), code_range(4)[1], np.float32)
-    second = round_half_even(np.maximum(peak, np.float32(1)))
-    q = quantize(groups, second[..., None], zero, bits=4, name=name)
-    return TwoLevelWeight(q.reshape(w.shape), scale, second)
+    second, _ = group_params(groups, 4, symmetric=True, second=True)
+    q = quantize(groups, second, zero, bits=4, name=name)
+    return TwoLevelWeight(q.reshape(w.shape), scale, second[..., 0])

@@ -1,4 +1,4 @@
-"""FlatQuant (W4A4_FLATQUANT): the quantizers around its learned transforms.
+"""FlatQuant (W4A4_FLATQUANT): the quantizers around its transforms (`schemes.flatquant`).
 
     q = clip(round_half_even(x / scale) + zero);   x̂ = scale·(q - zero)
 
@@ -97,18 +97,3 @@ def flat_codes(
 def flat_values(q: NDArray, scale: NDArray, zero: NDArray) -> NDArray:
     """Return scale·(q - zero) in the dtype of q. Source: math.md 11.2; quantizer.py:82-84."""
     return mul(scale, sub(q, zero, q.dtype), q.dtype)
-
-
-def kronecker_transform(x: NDArray, left: NDArray, right: NDArray) -> NDArray:
-    """Return Lᵀ·X·R, each row of x read as the matrix X [a, b]; computed in float32.
-
-    Equal to x·(L ⊗ R): the two small matrices replace one of size a·b.
-    Args: x [..., a·b]; left [a, a]; right [b, b]. Returns: shape and dtype of x.
-    Raises: ValueError if the sizes do not multiply to the last axis. Source: math.md 11.2.
-    """
-    a, b = left.shape[0], right.shape[0]
-    if x.shape[-1] != a * b:
-        raise ValueError(f"transforms of size {a} and {b} do not fit {x.shape[-1]} channels")
-    rows = as_float32(x).reshape(-1, a, b)
-    moved = as_float32(left).T @ (rows @ as_float32(right))
-    return to_dtype(moved.reshape(x.shape), x.dtype)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from slimspec.numeric import add, as_float32, div, mul, round_half_even, sub, to_dtype
 from slimspec.quantize.affine import code_range, common_dtype
 from slimspec.quantize.hqq import optimize_hqq
-from slimspec.quantize.weight_lowbit import LEVEL_ONE_BOUND
+from slimspec.quantize.weight_lowbit import LEVEL_ONE_BOUND, asymmetric_scale, group_params
+from slimspec.quantize.weight_lowbit import integer_scale as rounded_scale
 from slimspec.sparse.straight_through import round_straight_through, symmetric_codes
 
 
@@ -58,8 +59,9 @@ def quantize_asymmetric_rows(x: NDArray, bits: int) -> GroupWeight:
     Args: x [n, k]. Returns: everything in the dtype of x, scale and offset [n, 1].
     Source: math.md 7.1.
     """
-    scale, low = _asymmetric_scale(x, bits)
-    offset = _offset(round_straight_through(div(low, scale, x.dtype)), bits)
+    scale, low = asymmetric_scale(x, bits)
+    steps = round_straight_through(div(low, scale, x.dtype))
+    offset = add(-as_float32(steps), code_range(bits)[0], x.dtype)
     shifted = add(div(x, scale, x.dtype), offset, x.dtype)
     return _decoded(_clip(round_straight_through(shifted), *code_range(bits)), scale, offset)
 
@@ -67,26 +69,21 @@ def quantize_asymmetric_rows(x: NDArray, bits: int) -> GroupWeight:
 def quantize_groups(
     groups: NDArray, bits: int, *, symmetric: bool, integer_scale: bool = False
 ) -> GroupWeight:
-    """Quantize the rows of `groups`; with `integer_scale` scale <- round(max(scale, 1)).
+    """Quantize the rows of `groups` with the parameters of `group_params`.
 
-    symmetric:  scale = max|g| / (2^(b-1) - 1), q = clip(ste(g / scale), ±(2^(b-1) - 1))
-    asymmetric: scale = (max - min) / (2^b - 1), offset = -round(min / scale) - 2^(b-1),
-                q = clip(round(g / scale + offset), -2^(b-1), 2^(b-1) - 1)
+    symmetric:  q = clip(ste(g / scale), ±(2^(b-1) - 1)); the files keep -2^(b-1) (`weight_lowbit`)
+    asymmetric: q = clip(round(g / scale + offset), -2^(b-1), 2^(b-1) - 1)
 
     Args: groups [m, g]. Returns: everything in their dtype, scale and offset [m, 1].
     Source: math.md 5, 7.1.
     """
     dtype, top = groups.dtype, code_range(bits)[1]
+    scale, offset = group_params(groups, bits, symmetric=symmetric, second=integer_scale)
+    steps = div(groups, scale, dtype)
     if symmetric:
-        scale = div(np.abs(groups).max(axis=1, keepdims=True), top, dtype)
-        scale = _integer(scale) if integer_scale else scale
-        q = _clip(round_straight_through(div(groups, scale, dtype)), -top, top)
-        return _decoded(q, scale, np.zeros_like(scale))
-    scale, low = _asymmetric_scale(groups, bits)
-    scale = _integer(scale) if integer_scale else scale
-    offset = _offset(_rounded(div(low, scale, dtype)), bits)
-    shifted = add(div(groups, scale, dtype), offset, dtype)
-    return _decoded(_clip(_rounded(shifted), *code_range(bits)), scale, offset)
+        return _decoded(_clip(round_straight_through(steps), -top, top), scale, offset)
+    q = _clip(_rounded(add(steps, offset, dtype)), *code_range(bits))
+    return _decoded(q, scale, offset)
 
 
 def quantize_groups_hqq(
@@ -106,7 +103,7 @@ def quantize_groups_hqq(
         start = quantize_groups(block, bits, symmetric=symmetric, integer_scale=integer_scale)
         blocks.append(optimize_hqq(block, start.scale, start.offset, bits=bits))
     scale, offset = (np.concatenate(part, axis=1) for part in zip(*blocks, strict=True))
-    scale = _integer(scale) if integer_scale else scale
+    scale = rounded_scale(scale) if integer_scale else scale
     source = to_dtype(as_float32(w), np.float16) if integer_scale else w
     dtype = common_dtype(source, scale)
     wide_scale, wide_offset = (np.repeat(x, group_size, axis=1) for x in (scale, offset))
@@ -143,21 +140,8 @@ def quantize_two_levels(
     return TwoLevels(q, rows.scale, inner.scale, inner.offset, approximate)
 
 
-def _asymmetric_scale(x: NDArray, bits: int) -> tuple[NDArray, NDArray]:
-    low, high = x.min(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
-    return div(sub(high, low, x.dtype), 2**bits - 1, x.dtype), low
-
-
-def _offset(steps: NDArray, bits: int) -> NDArray:
-    return sub(to_dtype(-as_float32(steps), steps.dtype), 2 ** (bits - 1), steps.dtype)
-
-
 def _rounded(x: NDArray) -> NDArray:
     return to_dtype(round_half_even(as_float32(x)), x.dtype)
-
-
-def _integer(scale: NDArray) -> NDArray:
-    return _rounded(to_dtype(np.maximum(as_float32(scale), np.float32(1)), scale.dtype))
 
 
 def _clip(x: NDArray, low: int, high: int) -> NDArray:

@@ -6,26 +6,11 @@ Source: facts/math.md 7.1, 7.2.
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import as_float32, div, model_dtype, mul, to_dtype
+from slimspec.numeric import as_float32, div, mul, to_dtype
+from slimspec.observe.sigma import magnitude_std
 from slimspec.quantize.affine import require_finite
 
 Mask = NDArray[np.bool_]
-
-
-def magnitude_std(w: NDArray) -> NDArray:
-    """Return the unbiased standard deviation of |w| per row: sqrt(var(|w|)).
-
-    The variance is summed in float64, rounded to the dtype of `w`, and its root rounded again.
-    Args: w [n, k], k >= 2. Returns: [n, 1], dtype of w. Raises: ValueError for NaN, Inf, k < 2.
-    Source: math.md 7.1.
-    """
-    dtype = model_dtype(w.dtype)
-    require_finite(w, "weight")
-    if w.shape[-1] < 2:
-        raise ValueError(f"standard deviation of shape {list(w.shape)}: expected 2 or more columns")
-    variance = np.abs(as_float32(w)).astype(np.float64).var(axis=-1, ddof=1, keepdims=True)
-    narrow = as_float32(to_dtype(variance.astype(np.float32), dtype))
-    return to_dtype(np.sqrt(narrow), dtype)
 
 
 def sigma_mask(w: NDArray, sigma_factor: float) -> tuple[Mask, NDArray]:
