@@ -35,6 +35,9 @@ class CheckpointCase:
         expected: the violations a judge must report, no more and no fewer.
         notes: whether `expected` lists violated SHOULD and consumer requirements too.
         producer: profile to force (None: detected).
+        tp: number of ranks that are to serve it (None: not said).
+        float_model: `{model, dtype}` of `tiny_models`, to compare the weights with (None: no
+            such comparison).
     """
 
     id: str
@@ -44,15 +47,26 @@ class CheckpointCase:
     expected: frozenset[Expected]
     notes: bool
     producer: str | None
+    tp: int | None = None
+    float_model: dict[str, str] | None = None
 
     @property
     def valid(self) -> bool:
-        return not self.patch
+        return not self.patch and self.tp is None
 
     def materialize(self, directory: Path) -> Path:
         """Copy the base to `directory` (which must not exist) and apply the patch."""
         shutil.copytree(folder("golden") / self.base, directory)
         apply(self.patch, directory)
+        return directory
+
+    def materialize_float(self, directory: Path) -> Path | None:
+        """Write the float model to `directory` (which must not exist), if the case has one."""
+        from slimspec.golden.tiny_models import write_float
+
+        if self.float_model is None:
+            return None
+        write_float(directory, self.float_model["dtype"], self.float_model["model"])
         return directory
 
 
@@ -92,6 +106,8 @@ def checkpoint_cases() -> list[CheckpointCase]:
                 ),
                 case.get("notes", False),
                 case.get("producer"),
+                case.get("tp"),
+                case.get("float_model"),
             )
         )
     return cases
