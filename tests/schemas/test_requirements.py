@@ -44,6 +44,14 @@ def numbers(chapter):
         ("MX", set(range(1, 13))),
         ("KV", set(range(1, 7))),
         ("FA", set(range(1, 6))),
+        ("SP", set(range(1, 7))),
+        ("SC", set(range(1, 21))),
+        ("TP", set(range(1, 9))),
+        ("PACK", set(range(1, 10))),
+        ("NORM", set(range(1, 7))),
+        ("ROT", set(range(1, 6))),
+        ("RED", set(range(1, 5))),
+        ("NF4", {1}),
     ],
 )
 def test_ids_are_never_lost_or_reused(chapter, expected):
