@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from slimcheck.labels import types_of_label
+from slimcheck.layouts import Problem, problems
 from slimspec import layout
 
 if TYPE_CHECKING:
-    from slimcheck.layouts import Problem
     from slimcheck.packed import Fused
     from slimspec.checkpoint import Checkpoint
 
@@ -71,6 +72,7 @@ class Context:
     prefix: str = ""
     consumers: tuple[str, ...] = ()
     tp: int | None = None
+    fingerprints: dict[str, bytes] = field(default_factory=dict)  # of the weights of modules
 
     @property
     def model_dtype(self) -> str | None:
@@ -172,10 +174,8 @@ class Context:
         return list(fused(self))
 
     @cached_property
-    def problems(self) -> "list[Problem]":
+    def problems(self) -> list[Problem]:
         """Everything in which a class contradicts the layout of its label."""
-        from slimcheck.layouts import problems
-
         return list(problems(self))
 
     def of(self, *types: str) -> Iterator[ModuleClass]:
@@ -194,16 +194,6 @@ class Context:
         """The file that holds all of `tensors`; "" if there is no such one."""
         files = {self.file_of(tensor) for tensor in tensors}
         return files.pop() if len(files) == 1 else ""
-
-
-@cache
-def types_of_label(label: str | None, profile: str) -> frozenset[str]:
-    """The layout type of a label and the wrapper on it, if any; empty for an unknown label."""
-    found = layout.resolve(label, profile) if label is not None else None
-    if found is None:
-        return frozenset()
-    described, wrapper = found
-    return frozenset({described.type, wrapper.name} if wrapper else {described.type})
 
 
 def is_layer_type(name: str) -> bool:

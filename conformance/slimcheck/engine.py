@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from slimcheck import registry
+from slimcheck.consumers import Choice, choose
 from slimcheck.context import Context
 from slimcheck.findings import Finding, Group, gather
 from slimcheck.scan import Progress, scan, select, unreadable
@@ -34,7 +35,7 @@ class Options:
 
     level: str = "values"
     producer: str | None = None
-    consumers: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()  # engines, as NAME or NAME@VERSION
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     tensor: str | None = None
@@ -44,6 +45,7 @@ class Options:
     threads: int = 0  # of the value scan; 0 = one per processor
     float_model: str | None = None  # directory that level numeric compares with
     sample: str = "all"  # of the linears, for level numeric
+    soc: str = ""  # chip that will serve
 
     def chooses(self, requirement: str) -> bool:
         if self.select and not any(fnmatchcase(requirement, glob) for glob in self.select):
@@ -67,13 +69,15 @@ def judge(
     options: Options,
     progress: Progress | None = None,
     comparisons: "list[Comparison] | None" = None,
+    contexts: Sequence[Context] | None = None,
 ) -> list[Result]:
     """Judge a directory: one `Result` per requirement, in catalogue order.
 
     Args:
         comparisons: filled with the rows of level numeric.
+        contexts: of `contexts_of`, if the caller has use for them too.
     """
-    contexts = list(_contexts(checkpoint, options))
+    contexts = contexts_of(checkpoint, options) if contexts is None else contexts
     catalogue = requirements.load()
     applicable: set[str] = set()
     findings: list[Finding] = []
@@ -95,10 +99,16 @@ def judge(
     groups: dict[str, list[Group]] = {}
     for group in gather(findings):
         groups.setdefault(group.requirement, []).append(group)
+    named = choose(options.consumers, options.soc) if options.consumers else []
     return [
-        _result(req, groups.get(key, []), key in applicable, options)
+        _result(req, groups.get(key, []), key in applicable, options, named)
         for key, req in catalogue.items()
     ]
+
+
+def contexts_of(checkpoint: Checkpoint, options: Options) -> list[Context]:
+    """What the rules see: the directory, or its root and each part."""
+    return list(_contexts(checkpoint, options))
 
 
 def _contexts(checkpoint: Checkpoint, options: Options) -> Iterator[Context]:
@@ -166,6 +176,12 @@ def _run_values(
     work = select(context, options.tensor, options.only_shards)
     findings, applied = scan(context, work, rules, threads=options.threads, progress=progress)
     applicable |= applied
+    for key, rule in registry.after_rules().items():
+        if key in chosen:
+            try:
+                findings += rule.check(context)
+            except CheckpointError as error:
+                findings.append(unreadable((), error))
     return findings
 
 
@@ -189,6 +205,7 @@ def _result(
     groups: list[Group],
     applicable: bool,
     options: Options,
+    named: Sequence[Choice],
 ) -> Result:
     if groups:
         status = Status.FAILED
@@ -200,10 +217,11 @@ def _result(
         status = Status.PASSED
     else:
         status = Status.NOT_APPLICABLE
-    return Result(requirement, status, groups, bool(groups) and _counts(requirement, options))
+    counts = bool(groups) and _counts(requirement, options, named)
+    return Result(requirement, status, groups, counts)
 
 
-def _counts(requirement: "Requirement", options: Options) -> bool:
+def _counts(requirement: "Requirement", options: Options, named: Sequence[Choice]) -> bool:
     """Whether a violation makes the directory non-conformant.
 
     MUST of the format or of the producer always does; a consumer's MUST does only when that
@@ -211,8 +229,10 @@ def _counts(requirement: "Requirement", options: Options) -> bool:
     """
     if requirement.level != "MUST" and not options.strict:
         return False
-    named = requirement.scope.consumers
-    return not named or not set(named).isdisjoint(options.consumers)
+    scope = requirement.scope.consumers
+    return not scope or any(
+        choice.consumer.binds(requirement.id, scope, choice.version) for choice in named
+    )
 
 
 def nothing_checked(results: Sequence[Result]) -> bool:

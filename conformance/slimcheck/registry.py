@@ -48,7 +48,14 @@ class ValueRule:
     check: ValueCheck
 
 
+@dataclass(frozen=True, slots=True)
+class AfterRule:
+    requirement: str
+    check: LayoutCheck
+
+
 _layout_rules: dict[str, LayoutRule] = {}
+_after_rules: dict[str, AfterRule] = {}
 _value_rules: dict[str, ValueRule] = {}
 
 
@@ -88,6 +95,21 @@ def value_rule(requirement: str) -> Callable[[ValueCheck], ValueCheck]:
     return bind
 
 
+def after_rule(requirement: str) -> Callable[[LayoutCheck], LayoutCheck]:
+    """Bind a check that compares what a value rule of the same id noted of all modules.
+
+    Raises:
+        ValueError: the id already has such a rule.
+    """
+
+    def bind(check: LayoutCheck) -> LayoutCheck:
+        _refuse_second(requirement, _after_rules)
+        _after_rules[requirement] = AfterRule(requirement, check)
+        return check
+
+    return bind
+
+
 def _refuse_second(requirement: str, bound: Container[str]) -> None:
     if requirement in bound:
         raise ValueError(f"requirement {requirement} has two rules of one kind")
@@ -101,6 +123,11 @@ def layout_rules() -> dict[str, LayoutRule]:
 def value_rules() -> dict[str, ValueRule]:
     _load_chapters()
     return _value_rules
+
+
+def after_rules() -> dict[str, AfterRule]:
+    _load_chapters()
+    return _after_rules
 
 
 def _load_chapters() -> None:

@@ -29,11 +29,11 @@ def bare_zeros(module: Module, scale: NDArray[Any]) -> Mask:
     zeros: Mask = np.asarray(scale == 0)
     if not zeros.any():
         return zeros
-    idle = _idle(module, scale.shape)
-    return np.zeros_like(zeros) if idle is None else zeros & ~idle
+    still = idle(module, scale.shape)
+    return np.zeros_like(zeros) if still is None else zeros & ~still
 
 
-def _idle(module: Module, shape: tuple[int, ...]) -> Mask | None:
+def idle(module: Module, shape: tuple[int, ...]) -> Mask | None:
     """Which scales of that shape scale zeros only; None if the shape does not say what."""
     codes, rows = module.codes, module.zero_rows
     if codes is None or rows is None:

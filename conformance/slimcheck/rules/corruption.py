@@ -1,0 +1,158 @@
+"""VAL: damage that shows without the float model: holes, noise, copies, missing norms."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.context import Context
+from slimcheck.findings import Finding
+from slimcheck.layouts import FLOATS, is_norm
+from slimcheck.modules import Module
+from slimcheck.registry import after_rule, rule, value_rule
+from slimcheck.scan_stats import Blocks, byte_blocks
+from slimspec import layout
+
+_PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
+_BYTES = frozenset({"I8", "U8", "F8_E4M3"})
+_LEAST = 64  # elements of a weight that is compared with others
+_MOST_ENDS, _TIMES = 16, 8
+_LAYER_NORM = re.compile(r"(.*\.)(\d{1,6})\.([^.]+)")
+_COMMON = 2 / 3  # of the layers have a norm that all should have
+
+
+@value_rule("VAL-001")
+def no_block_is_constant(ck: Context, module: Module) -> Iterator[Finding]:
+    spec = module.cls.tensors.get("weight")
+    if spec is None or len(spec.shape) != 2 or module.base_label in _PRUNED:
+        return
+    if spec.dtype in FLOATS:
+        blocks = module.floats("weight").blocks
+        stored = module.array("weight").reshape(-1).view(blocks.low.dtype)
+    elif spec.dtype in _BYTES:
+        integers = module.integers if spec.dtype == "I8" and not module.packed else None
+        stored = module.array("weight").reshape(-1).view(np.uint8)
+        blocks = integers.blocks if integers else byte_blocks(stored, module.begin("weight"))
+    else:
+        return
+    run = _broken_run(stored, blocks, spec.shape[1] if stored.size else 1)
+    if run is not None:
+        begin, end = run
+        row, column = divmod(begin, spec.shape[1])
+        found = f"{end - begin} equal elements from [{row}, {column}] on"
+        name = module.tensor("weight")
+        yield Finding(
+            "VAL-001", "constant", found, "no such run, or whole rows", (name,),
+            module.file("weight"),
+        )  # fmt: skip
+
+
+def _broken_run(stored: NDArray[Any], blocks: Blocks, k: int) -> tuple[int, int] | None:
+    """First run of equal elements over a whole block that begins or ends inside a row."""
+    done = 0
+    for block in blocks.constant:
+        begin = blocks.element(int(block))
+        if begin < done:
+            continue
+        value, end = stored[begin], begin + blocks.step
+        begin -= _equal(stored[max(begin - k, 0) : begin][::-1], value)
+        while end < stored.size:
+            more = _equal(stored[end : end + blocks.step], value)
+            end += more
+            if more < blocks.step:
+                break
+        whole = begin % k == 0 and end % k == 0
+        # a row that begins with the value of the hole before it: whole rows and a little more
+        if not whole and end - begin < stored.size:
+            return begin, end
+        done = end
+    return None
+
+
+def _equal(x: NDArray[Any], value: Any) -> int:
+    """How many elements at the front are `value`."""
+    other = x != value
+    return int(np.argmax(other)) if other.any() else x.size
+
+
+@value_rule("VAL-012")
+def no_block_is_noise(ck: Context, module: Module) -> Iterator[Finding]:
+    stats = module.integers
+    if stats is None or module.packed or not stats.ends.size:
+        return
+    size = module.cls.tensors["weight"].shape
+    mean = stats.beyond * stats.blocks.step / max(size[0] * size[1], 1)
+    wrong = stats.ends > max(_MOST_ENDS, _TIMES * mean)
+    if wrong.any():
+        block = int(np.argmax(wrong))
+        row, column = divmod(stats.blocks.element(block), size[1])
+        found = f"{stats.ends[block]} at the ends in the block from [{row}, {column}] on"
+        name = module.tensor("weight")
+        expected = f"about {mean:.1f}, as elsewhere in the weight"
+        yield Finding("VAL-012", "noise", found, expected, (name,), module.file("weight"))
+
+
+@value_rule("VAL-005")
+def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
+    """Keep a fingerprint of the weight: of its row statistics, which are known already."""
+    if module.label is None or layout.base_label(module.label, ck.profile) == "FLOAT":
+        return
+    spec = module.cls.tensors["weight"]
+    stats = module.integers
+    if len(spec.shape) != 2 or spec.shape[0] * spec.shape[1] < _LEAST:
+        return
+    digest = hashlib.blake2b(repr((spec.dtype, spec.shape)).encode(), digest_size=16)
+    if stats is not None:
+        if stats.row_min.min() == stats.row_max.max():
+            return
+        for part in (stats.row_sum, stats.row_min, stats.row_max):
+            digest.update(part.tobytes())
+    elif spec.dtype in FLOATS:
+        digest.update(module.floats("weight").blocks.low.tobytes())
+        digest.update(module.floats("weight").blocks.high.tobytes())
+    else:
+        digest.update(np.ascontiguousarray(module.array("weight")).tobytes())
+    ck.fingerprints[module.name] = digest.digest()
+    yield from ()
+
+
+@after_rule("VAL-005")
+def weights_are_not_copies(ck: Context) -> Iterator[Finding]:
+    """Weights of one fingerprint are compared byte by byte."""
+    alike: dict[bytes, list[str]] = {}
+    for name in sorted(ck.fingerprints):
+        alike.setdefault(ck.fingerprints[name], []).append(name)
+    for names in alike.values():
+        first, *others = (f"{name}.weight" for name in names)
+        for other in others:
+            if np.array_equal(ck.checkpoint.raw(first), ck.checkpoint.raw(other)):
+                yield Finding(
+                    "VAL-005", "copy", f"the bytes of {first}", "a weight of its own", (other,),
+                    ck.file_of(other),
+                )  # fmt: skip
+
+
+@rule("VAL-011")
+def layers_have_the_norms_of_others(ck: Context) -> Iterator[Finding]:
+    if not ck.readable:
+        return
+    layers: dict[str, set[str]] = {}
+    norms: dict[tuple[str, str], set[str]] = {}
+    for name in ck.checkpoint.table.names:
+        found = re.match(r"(.*?\.)(\d{1,6})\.", name)
+        if found:
+            layers.setdefault(found[1], set()).add(found[2])
+        module, _, suffix = name.rpartition(".")
+        norm = _LAYER_NORM.fullmatch(module)
+        if suffix == "weight" and norm and is_norm(module):
+            norms.setdefault((norm[1], norm[3]), set()).add(norm[2])
+    for (stack, norm_name), having in norms.items():
+        all_layers = layers.get(stack, set())
+        missing = sorted(all_layers - having, key=int)
+        if missing and len(having) >= _COMMON * len(all_layers):
+            names = tuple(f"{stack}{layer}.{norm_name}.weight" for layer in missing)
+            found_text = f"absent, {len(having)} of {len(all_layers)} layers have it"
+            yield Finding("VAL-011", "norm", found_text, "the norm in every layer", names)

@@ -1,0 +1,171 @@
+"""VAL: numbers that a quantizer of the type does not write, elements."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.context import Context
+from slimcheck.elements import wrong_elements, wrong_rows
+from slimcheck.findings import Finding
+from slimcheck.layouts import is_norm
+from slimcheck.modules import Module
+from slimcheck.registry import value_rule
+from slimcheck.scales import Floats, idle
+from slimspec.numeric import as_float32, to_dtype
+from slimspec.quantize.affine import group_view
+
+_SCALES = ("weight_scale", "input_scale", "deq_scale")
+_TINY = np.float32(2.0**-22)  # twice the smallest scale a quantizer gives
+_SHARE, _A_ROW = 0.05, 4
+_FAR = np.float32(2.0**12)
+_HUGE = np.float32(2.0**14)
+_ENOUGH, _MOST = 16, 15 / 16
+_KEPT = 2.0**-8
+_NARROW = {"F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@value_rule("VAL-002")
+def zero_rows_have_no_scale(ck: Context, module: Module) -> Iterator[Finding]:
+    offset = module.numbers("weight_offset")
+    if (offset is not None and offset.any()) or "weight_scale_second" in module:
+        return
+    suffix = "weight_scale" if "weight_scale" in module else "deq_scale"
+    scale, limit = module.numbers(suffix), _TINY
+    if suffix == "deq_scale":
+        given = module.numbers("input_scale")
+        scale = module.deq_scale
+        if given is None or given.size != 1:
+            return
+        limit = np.float32(_TINY * given.reshape(-1)[0])
+    if scale is None or scale.size == 1:
+        return
+    zero = idle(module, scale.shape)
+    if zero is not None:
+        wrong = zero & (scale > limit)
+        expected = "that of a row or group of zeros: 0 or 2^-23"
+        yield from wrong_elements("VAL-002", module, suffix, wrong, expected, values=scale)
+
+
+@value_rule("VAL-003")
+def few_integers_are_at_the_ends(ck: Context, module: Module) -> Iterator[Finding]:
+    stats, codes = module.integers, module.codes
+    if stats is None or codes is None or not codes.size:
+        return
+    share = stats.beyond / codes.size
+    shape = module.cls.shapes.get("weight_scale", ())
+    groups = shape[1] if len(shape) == 2 else 1
+    limit = max(_SHARE, _A_ROW * groups / codes.shape[1])
+    if share > limit:
+        name = module.tensor("weight")
+        found, expected = f"{share:.1%} at the ends", f"{limit:.1%} or less"
+        yield Finding("VAL-003", "share", found, expected, (name,), module.file("weight"))
+
+
+@value_rule("VAL-004")
+def no_minus_128(ck: Context, module: Module) -> Iterator[Finding]:
+    scale, offset = module.numbers("weight_scale"), module.numbers("weight_offset")
+    least = module.row_min
+    if least is None or scale is None or scale.shape != (least.size, 1):
+        return
+    if offset is None or not offset.any():
+        yield from wrong_rows("VAL-004", module, least == -128, least, "least", "-127 or more")
+
+
+@value_rule("VAL-006")
+def rows_reach_the_end(ck: Context, module: Module) -> Iterator[Finding]:
+    scale, offset, codes = (
+        module.numbers("weight_scale"),
+        module.numbers("weight_offset"),
+        module.codes,
+    )
+    if scale is None or codes is None or scale.ndim != 2 or scale.shape[0] != codes.shape[0]:
+        return
+    columns = scale.shape[1]
+    if not columns or codes.shape[1] % columns or codes.shape[1] < 2 * columns:
+        return
+    if columns == 1 and module.row_max is not None and module.row_min is not None:
+        most, least = module.row_max[:, None], module.row_min[:, None]
+    else:
+        groups = group_view(codes, codes.shape[1] // columns)  # (n, k // g, g)
+        most = groups.max(axis=2).astype(np.int64)
+        least = groups.min(axis=2).astype(np.int64)
+    top = 127 if module.base_label == "W8A16" else 7
+    flat = offset is None or not offset.any()
+    reach = np.maximum(most, -least) if flat else most - least
+    wanted = top - 1 if flat else 2 * top - 1
+    empty = (most == least) if not flat else reach == 0
+    yield from wrong_elements(
+        "VAL-006", module, "weight_scale", (reach < wanted) & ~empty,
+        f"integers of the row or group that reach {wanted}" if flat else
+        f"integers of the row or group that span {wanted}",
+        values=reach, kind="peak",
+    )  # fmt: skip
+
+
+@value_rule("VAL-007")
+def scales_are_of_one_dtype(ck: Context, module: Module) -> Iterator[Finding]:
+    target = _NARROW.get(ck.model_dtype or "")
+    for suffix in _SCALES if target is not None else ():
+        spec = module.cls.tensors.get(suffix)
+        if target is None or spec is None or spec.dtype != "F32":
+            continue
+        scale: Floats = module.array(suffix)
+        own = as_float32(to_dtype(scale, target)) == scale
+        if scale.size >= _ENOUGH and np.mean(own) >= _MOST:
+            wrong = ~own & np.isfinite(scale)
+            yield from wrong_elements(
+                "VAL-007", module, suffix, wrong, f"a number of {ck.model_dtype}, as the others"
+            )
+
+
+@value_rule("VAL-008")
+def scales_are_of_one_size(ck: Context, module: Module) -> Iterator[Finding]:
+    for suffix in ("weight_scale", "deq_scale"):
+        scale = module.deq_scale if suffix == "deq_scale" else module.numbers(suffix)
+        if scale is None or scale.size < 2:
+            continue
+        usable = np.isfinite(scale) & (scale > _TINY * (1 if suffix == "weight_scale" else 0))
+        if not usable.any():
+            continue
+        middle = np.float32(np.median(scale[usable]))
+        with np.errstate(over="ignore"):
+            wrong = usable & ((scale > middle * _FAR) | (scale < middle / _FAR))
+        still = idle(module, scale.shape) if wrong.any() else None
+        if still is not None:
+            wrong &= ~still
+        expected = f"within 2^12 of the median, {middle:.3g}"
+        yield from wrong_elements("VAL-008", module, suffix, wrong, expected, values=scale)
+
+
+@value_rule("VAL-009")
+def scales_survive_float16(ck: Context, module: Module) -> Iterator[Finding]:
+    if ck.model_dtype != "F16":
+        return
+    for suffix in ("weight_scale", "input_scale"):
+        scale = module.numbers(suffix)
+        if scale is None:
+            continue
+        with np.errstate(all="ignore"):
+            cast = as_float32(to_dtype(scale, np.float16))
+            wrong = np.isfinite(scale) & (scale > 0) & ~(np.abs(cast / scale - 1) <= _KEPT)
+        expected = "within 2^-8 of itself in float16"
+        yield from wrong_elements("VAL-009", module, suffix, wrong, expected, instead=cast)
+
+
+@value_rule("VAL-010")
+def norms_are_plausible(ck: Context, module: Module) -> Iterator[Finding]:
+    if not is_norm(module.name):
+        return
+    weight = module.numbers("weight")
+    if weight is None or not weight.size:
+        return
+    if not weight.any():
+        name = module.tensor("weight")
+        found, expected = "all zero", "the weights of a norm"
+        yield Finding("VAL-010", "zero", found, expected, (name,), module.file("weight"))
+        return
+    wrong: NDArray[Any] = np.isfinite(weight) & (np.abs(weight) > _HUGE)
+    yield from wrong_elements("VAL-010", module, "weight", wrong, "2^14 or less", kind="huge")
