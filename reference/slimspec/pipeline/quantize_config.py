@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from slimspec.checkpoint import Checkpoint, CheckpointError
+from slimspec.checkpoint.publish import check_free
 from slimspec.model.config import DEEPSEEK
 from slimspec.numeric import model_dtype
 from slimspec.observe.activation import MIXED
@@ -90,22 +91,37 @@ def quantize_by_config(
     Args: bar: makes a progress bar from a title and a total.
     Raises: CheckpointError: a rule that is broken, no text, an unusable source or output.
     """
+    check_free(Path(out), overwrite)  # before the long part
+    plan, done = prepare(source, config, extra, bar=bar)
+    assert plan.calibration is not None
+    total = plan.calibration.weights.checkpoint.table.nbytes
+    with bar("quantize", total) as advance:
+        done.linears = quantize_directory(source, out, plan, overwrite=overwrite, progress=advance)
+    return done
+
+
+def prepare(
+    source: str | Path, config: QuantizationConfig, extra: Extra | None = None, *, bar: Bar = no_bar
+) -> tuple[Plan, Done]:
+    """Choose types, calibrate and fall back; return what `quantize_directory` needs.
+
+    Raises: CheckpointError: as `quantize_by_config`.
+    """
     extra = extra or Extra()
     check(config)
     choice = choose(config, mix=extra.mix)
     float_model = open_float(source)
-    linears = all_linears(float_model, config)
+    linears = all_linears(float_model)
     rules = typed(float_model, linears, choice.type, choice.options, extra)
     kept = match_names(config.disable_names or (), linears)
     last = last_linear(linears)
     if config.disable_last_linear and last is not None and last not in kept:
         kept.append(last)
-    count = level(config.disable_level)
-    solver = make_solver(config)
     done = Done(extra.recipe.name if extra.recipe else choice.type)
-    calibration: Calibration | None = None
+    solver = make_solver(config)
+    calibration = Calibration(FoldedWeights(float_model, extra.load_dtype))
     texts = _texts(config)
-    static = any(takes_range(rule.type) for rule in rules.values())
+    static = any(takes_range(rule.type) for rule in _without(rules, kept).values())
     if texts is None and (needs_texts(config, choice) or static):
         raise CheckpointError(
             f"{done.label} needs calibration text: give calib_file FILE.jsonl or calib_texts"
@@ -113,25 +129,24 @@ def quantize_by_config(
     if texts:
         tokens = encode_texts(texts, source, longest=extra.longest)
         settings = settings_of(config, extra, VARIANTS[profile_of(extra)])
+        count = level(config.disable_level)
         calibration, more = _calibrate(
             float_model, tokens, settings, rules, kept, count, solver, extra, bar
         )
         kept += more
         done.table, done.smoothed = calibration.sensitivity, len(calibration.smoothed)
     final = _without(rules, kept)
+    done.kept = [name for name in rules if name in set(kept)]
     plan = Plan(
         scheme=_quant_type(final, extra),
         producer=profile_of(extra),
         part_file_size=config.part_file_size or 0,
         rules=final,
-        calibration=calibration or Calibration(FoldedWeights(float_model, extra.load_dtype)),
+        calibration=calibration,
         solver=solver,
         config=config_changes(choice.type, extra),
     )
-    with bar("quantize", float_model.table.nbytes) as advance:
-        done.linears = quantize_directory(source, out, plan, overwrite=overwrite, progress=advance)
-    done.kept = [name for name in rules if name in set(kept)]
-    return done
+    return plan, done
 
 
 def _calibrate(
@@ -173,7 +188,7 @@ def profile_of(extra: Extra) -> str:
     return extra.recipe.producer if extra.recipe else extra.producer
 
 
-def all_linears(float_model: Checkpoint, config: QuantizationConfig) -> list[str]:
+def all_linears(float_model: Checkpoint) -> list[str]:
     """Return the linears that quantizers take, and lm_head, in file order."""
     found = linear_modules(float_model.table)
     if f"{HEAD}.weight" in float_model.table:
@@ -281,4 +296,4 @@ def _quant_type(rules: Mapping[str, Rule], extra: Extra) -> str:
     return labels.pop() if len(labels) == 1 else ""
 
 
-__all__ = ["Done", "Extra", "quantize_by_config"]
+__all__ = ["Done", "Extra", "prepare", "quantize_by_config"]

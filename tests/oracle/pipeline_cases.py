@@ -1,0 +1,280 @@
+"""Run our pipeline on a recorded run's float model and texts, and compare the directories.
+
+Nothing but config, texts and float model goes in: activations, scales and smoothing of the capture
+are not read.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from oracle_replay.case import Case, Output, Tensors
+
+from slimspec.checkpoint import open_checkpoint
+from slimspec.numeric import as_float32
+from slimspec.pipeline.calibrate import CalibrationRun
+from slimspec.pipeline.calibration.samples import encode_texts, read_texts
+from slimspec.pipeline.calibration.settings import Settings
+from slimspec.pipeline.config import parameters, parse_config
+from slimspec.pipeline.quantize import Plan, open_float, quantize_directory
+from slimspec.pipeline.quantize_config import Extra, all_linears, prepare
+from slimspec.pipeline.recipe import KEEP, Rule
+
+PROFILES = {"ascendV1": "A0", "safe_tensor": "L0"}
+SMOOTHING = {"smooth_quant": "m1", "iter_smooth": "m4", "flex_smooth_quant": "m6"}
+SEARCHES = ("m2", "m3", "m6")  # a search may prefer a neighbouring candidate
+
+
+class NotRunError(Exception):
+    """Outside what the pipeline does; the message says why."""
+
+
+@dataclass
+class Compared:
+    """One directory of the producer beside ours.
+
+    Attributes:
+        missing: names that one side lacks, or that have another dtype or shape.
+        integers, equal_integers: of all integer tensors.
+        scale, offset: largest relative difference of an input_scale, largest of an input_offset.
+        floats: largest relative difference in a smoothed float tensor.
+    """
+
+    name: str
+    tensors: int = 0
+    differing: int = 0
+    missing: list[str] = field(default_factory=list)
+    integers: int = 0
+    equal_integers: int = 0
+    inputs: int = 0
+    scale: float = 0.0
+    offset: float = 0.0
+    floats: float = 0.0
+
+
+@dataclass
+class PipelineReport:
+    """What came out of one recorded run's recipe."""
+
+    name: str
+    dtype: str = ""
+    searched: bool = False
+    outputs: list[Compared] = field(default_factory=list)
+
+
+@cache
+def run_pipeline(path: Path) -> PipelineReport:
+    """Run one case. Raises: NotRunError."""
+    case = Case(path)
+    folder = _float_folder(path)
+    report = PipelineReport(case.name, dtype=_dtype(case, folder))
+    if case.variant == "v0":
+        report.searched = case.recipe.get("anti", {}).get("anti_method") in SEARCHES
+        _run_v0(case, folder, report)
+    elif case.variant == "v1":
+        report.searched = any(s.get("type") == "flex_smooth_quant" for s in case.steps)
+        _run_v1(case, folder, report)
+    else:
+        raise NotRunError("no recipe")
+    return report
+
+
+def _float_folder(path: Path) -> Path:
+    readme = path / "README.txt"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    named = re.search(r"^float model:\s*(\S+)", text, re.MULTILINE)
+    folder = (path / named[1]).resolve() if named else Path("/nonexistent")
+    if not folder.is_dir():
+        raise NotRunError("the float model is not here")
+    return folder
+
+
+def _dtype(case: Case, folder: Path) -> str:
+    if case.recipe.get("load_dtype") == "fp32":
+        return "F32"
+    return str(open_checkpoint(folder).model_dtype)
+
+
+def _texts(case: Case) -> list[str]:
+    files = sorted((case.path / "calib").glob("*.jsonl"))
+    if len(files) != 1:
+        raise NotRunError(f"{len(files)} calibration sets")
+    return read_texts(files[0])
+
+
+def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
+    recipe, q = case.recipe, dict(case.recipe.get("q", {}))
+    anti = dict(recipe.get("anti", {}))
+    load = np.float32 if recipe.get("load_dtype") == "fp32" else None
+    if recipe.get("chain"):
+        raise NotRunError("communication quantization of a simulated tensor-parallel run")
+    if recipe.get("anti_only"):
+        _compare_state(case, folder, anti, load, report)
+        return
+    if q.get("w_method", "MinMax") != "MinMax":
+        raise NotRunError(f"weights by {q['w_method']}")
+    members = {name: value for name, value in q.items() if name in parameters()}
+    members |= {"anti_method": anti.get("anti_method", ""), "mm_tensor": q.get("mm_tensor", True)}
+    members["disable_level"] = recipe.get("disable_level", q.get("disable_level", "L0"))
+    if not recipe.get("datafree"):
+        members["calib_texts"] = _texts(case)
+    extra = Extra(mix=q.get("pdmix", False), load_dtype=load)
+    plan, _ = prepare(folder, parse_config(members), extra)
+    for output in case.outputs:
+        profile = PROFILES.get(output.path.name)
+        if profile is None:
+            raise NotRunError(f"output {output.path.name}")
+        mixed = extra.mix and profile == "L0"  # that saver does not know the mix
+        own = replace(plan, producer=profile, **(_plain(plan) if mixed else {}))
+        report.outputs.append(_written(folder, own, output))
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    rules = {name: _not_mixed(rule) for name, rule in (plan.rules or {}).items()}
+    return {"scheme": "W8A8", "rules": rules}
+
+
+def _not_mixed(rule: Rule) -> Rule:
+    return replace(rule, type="W8A8") if rule.type == "W8A8_MIX" else rule
+
+
+def _compare_state(
+    case: Case, folder: Path, anti: Mapping[str, Any], load: Any, report: PipelineReport
+) -> None:
+    """Compare the float tensors that anti-outlier alone left."""
+    method = str(anti.get("anti_method", "m2"))
+    settings = Settings("v0", anti_method=method, load_dtype=load, w_bit=anti.get("w_bit", 8))
+    run = CalibrationRun(open_float(folder), encode_texts(_texts(case), folder), settings)
+    run.smooth()
+    stored = Tensors(sorted((case.path / "quant").glob("*.safetensors")))
+    compared = Compared("state")
+    weights = run.result.weights
+    for name in stored:
+        own = name if name in weights else name.replace(".module.", ".")
+        if own not in weights or (".module." not in name and f"{own[:-6]}module.weight" in stored):
+            continue  # NormBias keeps the weight of before beside the smoothed one
+        _compare(compared, name, weights.stored(own), stored[name])
+    report.outputs.append(compared)
+
+
+LABELS = {
+    ("int8", "per_tensor"): "W8A8",
+    ("int8", "per_token"): "W8A8_DYNAMIC",
+    ("int8", "pd_mix"): "W8A8_MIX",
+    ("int8", "none"): "W8A16",
+}
+
+
+def _run_v1(case: Case, folder: Path, report: PipelineReport) -> None:
+    kinds = {str(step.get("type")) for step in case.steps}
+    known = {*SMOOTHING, "linear_quant", "dynamic_cache"}
+    if kinds - known:
+        raise NotRunError(f"steps {', '.join(sorted(kinds - known))}")
+    float_model = open_float(folder)
+    names = [n for n in all_linears(float_model) if n != "lm_head"]
+    rules, settings = _rules_v1(case, names), _settings_v1(case)
+    run = CalibrationRun(float_model, encode_texts(_texts(case), folder), settings)
+    run.observe(rules)
+    for output in case.outputs:
+        save = (case.recipe["spec"].get("save") or [{}])[0]
+        profile = "MF" if str(save.get("type", "")).startswith("mindie") else "A1"
+        size = float(save.get("part_file_size") or 0)
+        floats = "FLOAT" if all(r.type == KEEP for r in rules.values()) else ""
+        plan = Plan(
+            floats, producer=profile, rules=rules, calibration=run.result, part_file_size=size
+        )
+        report.outputs.append(_written(folder, plan, output))
+
+
+def _rules_v1(case: Case, names: list[str]) -> dict[str, Rule]:
+    rules = {name: Rule(name, KEEP) for name in names}
+    for step in case.steps:
+        if step.get("type") != "linear_quant":
+            continue
+        weight, act = step["qconfig"]["weight"], step["qconfig"].get("act") or {"scope": "none"}
+        found = LABELS.get((weight["dtype"], act["scope"]))
+        if found is None or weight.get("method") != "minmax" or weight["scope"] != "per_channel":
+            raise NotRunError(f"weights {weight['dtype']} {weight['scope']} {weight['method']}")
+        for name in names:
+            wanted = any(fnmatchcase(name, p) for p in step.get("include") or ["*"])
+            if wanted and not any(fnmatchcase(name, p) for p in step.get("exclude") or []):
+                rules[name] = Rule(name, found) if rules[name].type == KEEP else rules[name]
+    return rules
+
+
+def _settings_v1(case: Case) -> Settings:
+    steps = case.steps
+    acts = [s["qconfig"].get("act") or {} for s in steps if s.get("type") == "linear_quant"]
+    static = [a for a in acts if a.get("scope") in ("per_tensor", "pd_mix")]
+    methods = [SMOOTHING[s["type"]] for s in steps if s.get("type") in SMOOTHING]
+    grouped = any(s.get("type") == "group" for s in case.recipe["spec"].get("process") or [])
+    return Settings(
+        "v1",
+        act_method=2 if any(a.get("method") == "histogram" for a in static) else 1,
+        aggregation=next((a["ext"]["aggregation_type"] for a in static if a.get("ext")), "max"),
+        act_symmetric=any(a.get("symmetric") for a in static),
+        anti_method=methods[0] if methods else "",
+        cache=any(s.get("type") == "dynamic_cache" for s in steps),
+        dynamic_in_run=grouped,
+    )
+
+
+def _written(folder: Path, plan: Plan, output: Output) -> Compared:
+    """Write the directory, read it back, and compare it with the producer's."""
+    with tempfile.TemporaryDirectory() as parent:
+        out = Path(parent) / "out"
+        quantize_directory(folder, out, plan)
+        ours = open_checkpoint(out)
+        compared = Compared(output.path.name)
+        labels = ours.description.labels if ours.description else {}
+        for name in ours.table.names:
+            if name not in output.tensors:
+                compared.missing.append(f"{name}: not stored")
+        for name in output.tensors:
+            if name not in ours.table:
+                compared.missing.append(f"{name}: not made")
+            else:
+                _compare(compared, name, ours.tensor(name), output.tensors[name])
+                if labels.get(name) != output.description.get(name):
+                    compared.missing.append(f"{name}: label {labels.get(name)}")
+    return compared
+
+
+def _compare(compared: Compared, name: str, ours: NDArray, theirs: NDArray) -> None:
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+        compared.missing.append(f"{name}: {ours.dtype}{ours.shape}, {theirs.dtype}{theirs.shape}")
+        return
+    compared.tensors += 1
+    if ours.tobytes() != theirs.tobytes():
+        compared.differing += 1
+    suffix = name.rpartition(".")[2]
+    if theirs.dtype.kind == "i" and suffix != "deq_scale":
+        compared.integers += theirs.size
+        compared.equal_integers += int((ours == theirs).sum())
+    elif suffix == "input_scale":
+        compared.inputs += 1
+        compared.scale = max(compared.scale, _relative(ours, theirs))
+    elif suffix == "input_offset":
+        difference = np.abs(as_float32(ours) - as_float32(theirs)).max()
+        compared.offset = max(compared.offset, float(difference))
+    elif theirs.dtype.kind != "i" and suffix in ("weight", "bias"):
+        compared.floats = max(compared.floats, _relative(ours, theirs))
+
+
+def _relative(ours: NDArray, theirs: NDArray) -> float:
+    """Largest difference, relative to the largest value."""
+    a, b = as_float32(ours), as_float32(theirs)
+    peak = float(np.abs(b).max(initial=0))
+    return float(np.abs(a - b).max(initial=0)) / peak if peak else float(np.abs(a).max(initial=0))
+
+
+__all__ = ["Compared", "NotRunError", "PipelineReport", "run_pipeline"]
