@@ -55,8 +55,13 @@ class CheckpointCase:
         return not self.patch and self.tp is None
 
     def materialize(self, directory: Path) -> Path:
-        """Copy the base to `directory` (which must not exist) and apply the patch."""
+        """Copy the base to `directory` (which must not exist) and apply the patch.
+
+        The modes of the files are those of a producer, whatever an unpacked archive gave them.
+        """
         shutil.copytree(folder("golden") / self.base, directory)
+        for path in (directory, *directory.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         apply(self.patch, directory)
         return directory
 
