@@ -124,7 +124,7 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
         raise NotRunError(f"weights by {q['w_method']}")
     members = {name: value for name, value in q.items() if name in parameters()}
     members |= {"anti_method": anti.get("anti_method", ""), "mm_tensor": q.get("mm_tensor", True)}
-    members["disable_level"] = recipe.get("disable_level", q.get("disable_level", "L0"))
+    members["disable_level"] = _found(recipe, "disable_level") or "L0"
     if not recipe.get("datafree"):
         members["calib_texts"] = _texts(case)
     extra = Extra(mix=q.get("pdmix", False), load_dtype=load)
@@ -136,6 +136,14 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
         mixed = extra.mix and profile == "L0"  # that saver does not know the mix
         own = replace(plan, producer=profile, **(_plain(plan) if mixed else {}))
         report.outputs.append(_written(folder, own, output))
+
+
+def _found(value: Any, key: str) -> Any:
+    """Return the value of a key wherever it stands in a recipe."""
+    if not isinstance(value, Mapping):
+        return None
+    inner = (_found(part, key) for part in value.values())
+    return value.get(key) or next((found for found in inner if found), None)
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
