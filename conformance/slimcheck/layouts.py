@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from slimcheck.context import types_of_label
 from slimcheck.findings import Finding
+from slimcheck.labels import types_of_label
 from slimspec import layout, requirements
 from slimspec.layout import LayoutError, TensorRule
 

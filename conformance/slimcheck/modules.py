@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context, ModuleClass, join, types_of_label
+from slimcheck.context import Context, ModuleClass, join
+from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
 from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
 from slimspec import layout

@@ -118,7 +118,7 @@ WRONG = {
     "truncated toward zero": (
         "quantize_static", lambda: clip8(np.trunc(f32(X) / F32(0.25) + F32(-11))), STATIC,
     ),
-    "rounded before the offset (atb)": (
+    "rounded before the offset": (
         "quantize_static",
         lambda: clip8(np.rint(f32(X) / F32(0.25)) + F32(-11)), STATIC,
     ),

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimspec.numeric.reduction import cascade_sum
-from slimspec.observe import histogram_error, kernels
+from slimspec.observe import histogram_search, kernels
 from slimspec.observe.histc import histc, positions
 from slimspec.observe.histogram import BINS, HistogramObserver
-from slimspec.observe.histogram_error import floor_division, l2_error, search_clip
+from slimspec.observe.histogram_error import floor_division, l2_error, next_candidate
+from slimspec.observe.histogram_search import search_clip
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=30)
 
@@ -98,13 +99,13 @@ def test_compiled_sum_is_the_cascade() -> None:
 def test_search_gives_the_same_clip_with_and_without_kernels(seed: int, swapped: bool) -> None:
     counts = histc(_draw(seed, 3000), BINS, -4.0, 4.0)
     low, high = np.float32(-4), np.float32(4)
-    routines = histogram_error._routines
+    routines = histogram_search._routines
     found = search_clip(counts, low, high, np.inf, swapped)
     try:
-        histogram_error._routines = lambda: (l2_error, histogram_error.next_candidate)
+        histogram_search._routines = lambda: (l2_error, next_candidate)
         assert search_clip(counts, low, high, np.inf, swapped) == found
     finally:
-        histogram_error._routines = routines
+        histogram_search._routines = routines
 
 
 def test_search_cuts_a_far_outlier_and_keeps_a_flat_histogram_nearly_whole() -> None:

@@ -22,7 +22,8 @@ from slimspec.sparse.lowbit_groups import (
     quantize_two_levels,
 )
 from slimspec.sparse.mantissa import reduce_mantissa, split_float16
-from slimspec.sparse.nz import nd_to_nz, round_up
+from slimspec.sparse.fractal import round_up
+from slimspec.sparse.nz import nd_to_nz
 from slimspec.sparse.outliers import fraction_mask, sigma_mask
 from slimspec.sparse.power import quantize_power
 

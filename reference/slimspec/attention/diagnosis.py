@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from slimspec.matmul.diagnosis.choices import CASTS, NARROWINGS, ROUNDINGS
+from slimspec.matmul.diagnosis.choices import CASTS, NARROWINGS, OFFSETS, ROUNDINGS
 from slimspec.matmul.diagnosis.engine import Op
 from slimspec.numeric import add, as_float32, div, mul, sub
 
@@ -25,12 +25,7 @@ QUANTIZE_KV = Op(
             "multiplies by 1/scale": lambda x, s, t: mul(x, div(1.0, s, s.dtype), t),
             "divides by the scale": div,
         },
-        "offset": {
-            "added before rounding": lambda r, z, t, rnd: rnd(add(r, z, t)),
-            "rounded before the offset": lambda r, z, t, rnd: add(rnd(r), z, F32),
-            "offset subtracted": lambda r, z, t, rnd: rnd(sub(r, z, t)),
-            "offset ignored": lambda r, z, t, rnd: rnd(r),
-        },
+        "offset": OFFSETS,
         "round": ROUNDINGS,
         "narrow": NARROWINGS,
     },

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -12,7 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from slimspec.checkpoint.errors import clip
 from slimspec.patterns import collapse
+
+if TYPE_CHECKING:
+    from slimspec.cli.tiles import Grid
 
 _WIDTH = 150  # of the table where the output is no terminal
 _SCALES = ("scale", "scale_second")  # how the names of scale tensors end
@@ -44,12 +49,29 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _tiles(checkpoint: Checkpoint, console: Console, out: str | None, overwrite: bool) -> None:
-    from slimspec.cli.tiles import print_table, read_grids, save_picture
+    from slimspec.cli.tiles import print_table, read_grids
 
     grids = read_grids(checkpoint)
     if out is not None:
-        save_picture(grids, Path(out), checkpoint.path.resolve().name, overwrite)
+        _save_picture(grids, Path(out), checkpoint.path.resolve().name, overwrite)
     print_table(grids, console)
+
+
+def _save_picture(grids: "Sequence[Grid]", out: Path, title: str, overwrite: bool) -> None:
+    """Draw the grids into a file whose suffix says the format.
+
+    Raises:
+        CheckpointError: no such format, the file exists, or matplotlib is missing.
+    """
+    if out.suffix not in (".svg", ".png", ".pdf"):
+        raise CheckpointError(f"{clip(str(out))}: expected a name ending in .svg, .png or .pdf")
+    if out.exists() and not overwrite:
+        raise CheckpointError(f"{clip(str(out))}: exists (overwrite not asked)")
+    try:
+        from slimspec.cli.tiles_picture import draw
+    except ImportError:
+        raise CheckpointError("a picture needs matplotlib: pip install 'slimspec[docs]'") from None
+    draw(grids, out, title)
 
 
 @dataclass

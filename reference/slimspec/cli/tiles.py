@@ -7,7 +7,6 @@ decoded.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,20 +114,3 @@ def _figures(grids: Sequence[Grid]) -> tuple[str, str, str, str, str]:
     raw = sum(int((~grid.compressed).sum()) for grid in grids)
     before, stored = (sum(int(getattr(g, what).sum()) for g in grids) for what in ("raw", "stored"))
     return f"{tiles:,}", f"{raw:,}", f"{before:,}", f"{stored:,}", f"{stored / before:.1%}"
-
-
-def save_picture(grids: Sequence[Grid], out: Path, title: str, overwrite: bool) -> None:
-    """Draw the grids into a file whose suffix says the format.
-
-    Raises:
-        CheckpointError: no such format, the file exists, or matplotlib is missing.
-    """
-    if out.suffix not in (".svg", ".png", ".pdf"):
-        raise CheckpointError(f"{clip(str(out))}: expected a name ending in .svg, .png or .pdf")
-    if out.exists() and not overwrite:
-        raise CheckpointError(f"{clip(str(out))}: exists (overwrite not asked)")
-    try:
-        from slimspec.cli.tiles_picture import draw
-    except ImportError:
-        raise CheckpointError("a picture needs matplotlib: pip install 'slimspec[docs]'") from None
-    draw(grids, out, title)

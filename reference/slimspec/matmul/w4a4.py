@@ -12,13 +12,13 @@ Source: math.md 6.4; integer_semantics.md B.8 (int4 per group, asymmetric).
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from slimspec.numeric import add, mul, sub, to_dtype
+from slimspec.numeric import add, mul, sub
 
 from .check import require, require_range
 from .integer import matmul_int8
 from .per_token import dequantize_per_token
 from .profiles import Numerics, to_output
-from .w4a8 import group_slices
+from .w4a8 import group_slices, sum_times_offset
 
 F32 = np.float32
 
@@ -90,7 +90,6 @@ def matmul_w4a4_group(
     for g, span in enumerate(group_slices(x.shape[1], scale.shape[1])):
         part = matmul_int8(x[:, span], w[:, span]).astype(F32)  # (m, n)
         if offset is not None:
-            sums = x[:, span].sum(axis=1, dtype=np.int32).astype(F32)  # (m,)
-            part = sub(part, mul(sums[:, None], to_dtype(offset[:, g], F32), F32), F32)
+            part = sub(part, sum_times_offset(x[:, span], offset[:, g]), F32)
         total = add(total, mul(part, scale[:, g], F32), F32)
     return to_output(mul(total, pertoken_scale[:, None], F32), out_dtype, numerics)

@@ -134,7 +134,14 @@ def _offset_term(x: NDArray[np.int8], offset: NDArray) -> NDArray[np.float32]:
     require_equal("axes of offset and 2", offset.ndim, 2)
     total = np.zeros((x.shape[0], offset.shape[0]), F32)
     for g, span in enumerate(group_slices(x.shape[1], offset.shape[1])):
-        sums = x[:, span].sum(axis=1, dtype=np.int32).astype(F32)  # (m,)
-        term = mul(sums[:, None], to_dtype(offset[:, g], F32), F32)
-        total = add(total, term, F32)
+        total = add(total, sum_times_offset(x[:, span], offset[:, g]), F32)
     return total
+
+
+def sum_times_offset(x: NDArray[np.int8], offset: NDArray) -> NDArray[np.float32]:
+    """(Σ_k x)·offset of one group: the sum in int32, the product in float32.
+
+    Args: x (m, g) int8; offset (n,) float. Returns: (m, n) float32.
+    """
+    sums = x.sum(axis=1, dtype=np.int32).astype(F32)  # (m,)
+    return mul(sums[:, None], to_dtype(offset, F32), F32)

@@ -15,7 +15,7 @@ from slimspec.numeric import as_float32, round_ceil, round_half_even
 from slimspec.quantize.affine import require_finite
 
 from .histc import histc
-from .histogram_error import search_clip
+from .histogram_search import search_clip
 
 BINS = 2048
 UPSAMPLE = 128

@@ -17,7 +17,8 @@ from slimspec.numeric.reduction import cascade_sum
 
 from .histc import histc
 from .histogram import BINS, Range
-from .histogram_error import l2_error, search_clip
+from .histogram_error import l2_error
+from .histogram_search import search_clip
 from .linspace import linspace
 
 UPSAMPLE = 16

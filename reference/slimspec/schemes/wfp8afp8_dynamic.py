@@ -31,14 +31,7 @@ class WFp8AFp8Dynamic(Scheme):
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
         """Quantize the weight row by row."""
         weight = quantize_fp8(linear.weight, f"{linear.name}.weight")
-        return QuantizedLinear(
-            self.label,
-            weight.q,
-            weight_scale=weight.scale,
-            weight_offset=weight.offset,
-            bias=linear.bias,
-            name=linear.name,
-        )
+        return self.assemble(linear, weight, options)
 
     def dequantize(self, q: QuantizedLinear) -> NDArray[np.float32]:
         """Return ŵ = weight · weight_scale in float32, [n, k]."""

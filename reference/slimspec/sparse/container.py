@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from slimspec.sparse.codebook import MARKERS, Mode
 from slimspec.sparse.errors import StreamDefect, StreamError, fail
+from slimspec.sparse.fractal import FRACTAL_BYTES
 from slimspec.sparse.index import UNIT, Entry, index_defects, parse_index
-from slimspec.sparse.nz import FRACTAL_BYTES
 from slimspec.sparse.plan import TILING, Tile, TilePlan
 
 AnyArray = NDArray[np.generic]

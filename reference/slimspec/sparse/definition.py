@@ -15,7 +15,7 @@ from slimspec.sparse import tile as tiles_of
 from slimspec.sparse.codebook import Mode
 from slimspec.sparse.container import Container, StoredTile
 from slimspec.sparse.errors import StreamError
-from slimspec.sparse.nz import COLUMNS, ROWS, fractals
+from slimspec.sparse.fractal import COLUMNS, ROWS, fractals
 from slimspec.sparse.plan import Tile, TilePlan
 
 Int8 = NDArray[np.int8]

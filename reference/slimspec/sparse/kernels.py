@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from slimspec.sparse.nz import COLUMNS, ROWS, fractals
+from slimspec.sparse.fractal import COLUMNS, ROWS, fractals
 
 jit = njit(nogil=True, cache=True)
 

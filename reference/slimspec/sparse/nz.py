@@ -8,21 +8,9 @@ Source: facts/sparse_codec.md 1; msmodelslim/pytorch/weight_compression/compress
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 16
-COLUMNS = 32
-FRACTAL_BYTES = ROWS * COLUMNS
+from slimspec.sparse.fractal import COLUMNS, ROWS, fractals, round_up
 
 Int8 = NDArray[np.int8]
-
-
-def round_up(value: int, unit: int) -> int:
-    """Return the smallest multiple of `unit` that is >= `value`; 0 for unit 0."""
-    return -(-value // unit) * unit if unit else 0
-
-
-def fractals(n: int, k: int) -> tuple[int, int]:
-    """Return (n1, k1): how many fractals cover n rows and k byte columns."""
-    return -(-n // ROWS), -(-k // COLUMNS)
 
 
 def nd_to_nz(weight: Int8, block: tuple[int, int] = (ROWS, COLUMNS)) -> Int8:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from slimspec.sparse.nz import FRACTAL_BYTES, fractals
+from slimspec.sparse.fractal import FRACTAL_BYTES, fractals
 
 TILING = 8  # fractals per tile along k and along n
 ENTRY_BYTES = 8

@@ -13,7 +13,7 @@ from operator import xor
 
 from slimspec.sparse.codebook import HEADER_BYTES, MARKERS, Mode
 from slimspec.sparse.errors import StreamError, fail
-from slimspec.sparse.nz import FRACTAL_BYTES
+from slimspec.sparse.fractal import FRACTAL_BYTES
 from slimspec.sparse.packets import PacketDecoder, encode_packets
 
 ENGINES = 4

@@ -10,12 +10,14 @@ from slimspec.matmul.deq_word import scale_bits
 from slimspec.matmul.dequantize import read_scale
 from slimspec.matmul.profiles import to_output
 from slimspec.numeric import (
+    add,
     as_float32,
     round_fp19,
     round_half_away,
     round_half_even,
     round_trunc,
     saturate,
+    sub,
     to_dtype,
     truncate_fp19,
 )
@@ -40,6 +42,13 @@ def clip(codes: NDArray, low: int, high: int) -> NDArray[np.int8]:
     """Saturate to [low, high]."""
     return saturate(codes, low, high, np.int8, nan=0)
 
+
+OFFSETS: dict[str, Callable] = {
+    "added before rounding": lambda r, z, t, rnd: rnd(add(r, z, t)),
+    "rounded before the offset": lambda r, z, t, rnd: add(rnd(r), z, F32),
+    "offset subtracted": lambda r, z, t, rnd: rnd(sub(r, z, t)),
+    "offset ignored": lambda r, z, t, rnd: rnd(r),
+}
 
 NARROWINGS: dict[str, Callable] = {
     "saturates": clip,

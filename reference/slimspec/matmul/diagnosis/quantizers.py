@@ -12,9 +12,9 @@ from slimspec.matmul.quantize_dynamic import (
     k310p_ratio,
     k910b_ratio,
 )
-from slimspec.numeric import add, as_float32, div, mul, sub
+from slimspec.numeric import as_float32, div, mul
 
-from .choices import NARROWINGS, ROUNDINGS
+from .choices import NARROWINGS, OFFSETS, ROUNDINGS
 from .engine import Op
 
 F32 = np.float32
@@ -50,12 +50,7 @@ QUANTIZE_STATIC = Op(
             "fp16 arithmetic": np.float16,
             "bf16 arithmetic": ml_dtypes.bfloat16,
         },
-        "offset": {
-            "added before rounding": lambda r, z, t, rnd: rnd(add(r, z, t)),
-            "rounded before the offset (atb)": lambda r, z, t, rnd: add(rnd(r), z, F32),
-            "offset subtracted": lambda r, z, t, rnd: rnd(sub(r, z, t)),
-            "offset ignored": lambda r, z, t, rnd: rnd(r),
-        },
+        "offset": OFFSETS,
         "round": ROUNDINGS,
         "narrow": NARROWINGS,
     },
