@@ -48,7 +48,8 @@ def latent(draft, labels):
     for leaf, label in zip(("q_a_proj", "kv_a_proj_with_mqa"), labels, strict=True):
         module = f"{ATTENTION}.{leaf}"
         for suffix in ("weight", *PAIR):
-            draft.add(f"{module}.{suffix}", draft.tensors[f"{Q0}.{suffix}"], label)
+            turned = draft.tensors[f"{Q0}.{suffix}"][:: 1 if leaf == "q_a_proj" else -1] + 0
+            draft.add(f"{module}.{suffix}", np.roll(turned, 1, axis=0), label)  # no duplicate
         if label == "FLOAT":
             make_float(draft, module)
 

@@ -28,7 +28,7 @@ def _copies(cls: ModuleClass) -> tuple[str, ...]:
 def bias_fits_its_weight(ck: Context) -> Iterator[Finding]:
     for cls in ck.classes:
         bias, weight = cls.tensors.get("bias"), cls.tensors.get("weight")
-        names = tuple(join(norm, "bias") for norm in norms(cls))
+        names = tuple(join(norm, "bias") for norm in norms(cls)) if bias else ()
         if bias is None or not names:
             continue
         if weight is None:
@@ -65,7 +65,7 @@ def bias_is_described_if_stored(ck: Context) -> Iterator[Finding]:
         yield entries(ck, "NORM-004", "extra", "bias described, not stored", "no entry", extra)
     described = description.labels.keys() | description.other.keys()
     for cls in ck.classes:
-        names = tuple(join(norm, "bias") for norm in norms(cls) if "bias" in cls.tensors)
+        names = tuple(join(n, "bias") for n in norms(cls)) if "bias" in cls.tensors else ()
         bare = tuple(name for name in names if name not in described)
         if bare:
             yield entries(ck, "NORM-004", "bare", "bias stored, not described", "an entry", bare)

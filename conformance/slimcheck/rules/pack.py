@@ -16,7 +16,7 @@ from slimcheck.registry import rule
 from slimspec import layout
 from slimspec.numeric import as_float32
 
-_EXPERT = re.compile(r"(.*\.experts)\.\d{1,9}\.([^.]+)")
+_NUMBERED = (".w1.weight", ".w2.weight", ".w3.weight")
 _ATTENTION = re.compile(r"(?:.*\.)?layers\.\d{1,9}\.self_attn")
 _USABLE: Mapping[str, Callable[[float], bool]] = {
     "input_scale": lambda x: x > 0,
@@ -207,7 +207,7 @@ def numbered_projections_have_their_roles(ck: Context) -> Iterator[Finding]:
     experts: dict[str, dict[str, tuple[int, ...]]] = {}
     for name in ck.labels:
         expert, _, leaf = name.removesuffix(".weight").rpartition(".")
-        if leaf in ("w1", "w2", "w3") and name.endswith(".weight") and f".{EXPERTS}." in expert:
+        if name.endswith(_NUMBERED) and f".{EXPERTS}." in expert:
             found = sizes.of(join(expert, leaf))
             experts.setdefault(expert, {})[leaf] = (found.get("n", 0), found.get("k", 0))
     for expert, shapes in experts.items():
@@ -223,22 +223,28 @@ def numbered_projections_have_their_roles(ck: Context) -> Iterator[Finding]:
 @rule("PACK-009")
 def experts_are_alike(ck: Context) -> Iterator[Finding]:
     sizes = _Sizes(ck)
-    layers: dict[tuple[str, str], list[str]] = {}
-    for name in ck.labels:
-        expert = (
-            _EXPERT.fullmatch(name.removesuffix(".weight")) if name.endswith(".weight") else None
-        )
-        if expert:
-            layers.setdefault((expert[1], expert[2]), []).append(name)
-    for names in layers.values():
-        yield from _odd(ck, "label", {name: ck.labels[name] for name in names})
-        shapes = {
-            name: f"n, k = {found['n']}, {found['k']}"
-            for name in names
-            if layout.base_label(ck.labels[name]) not in types_of("DYN-006")
-            and len(found := sizes.of(name.removesuffix(".weight"))) >= 2
-        }
-        yield from _odd(ck, "shape", shapes)
+    layers: dict[tuple[str, str], dict[int, list[str]]] = {}  # by layer and leaf, then by class
+    for number, cls in enumerate(ck.classes):
+        for member in cls.members if cls.label else ():
+            layer, inside, rest = member.rpartition(f".{EXPERTS}.")
+            if inside:
+                alike = layers.setdefault((layer, rest.partition(".")[2]), {})
+                alike.setdefault(number, []).append(join(member, "weight"))
+    for classes in layers.values():
+        if len(classes) > 1:
+            names = [name for alike in classes.values() for name in alike]
+            yield from _odd(ck, "label", {name: ck.labels[name] for name in names})
+            yield from _odd(ck, "shape", _shapes(ck, sizes, names))
+
+
+def _shapes(ck: Context, sizes: _Sizes, names: Iterable[str]) -> dict[str, str]:
+    """Weight -> its sizes, where they are known and no other rule compares them."""
+    return {
+        name: f"n, k = {found['n']}, {found['k']}"
+        for name in names
+        if layout.base_label(ck.labels[name]) not in types_of("DYN-006")
+        and {"n", "k"} <= (found := sizes.of(name.removesuffix(".weight"))).keys()
+    }
 
 
 def _odd(ck: Context, kind: str, values: Mapping[str, Hashable]) -> Iterator[Finding]:

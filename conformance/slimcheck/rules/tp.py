@@ -54,8 +54,8 @@ def _cut(cls: ModuleClass) -> Mapping[ModuleRule, tuple[str, ...]]:
     """How the members of a class are cut, experts left out: rule -> weights."""
     found: dict[ModuleRule, tuple[str, ...]] = {}
     for member in cls.members:
-        split = split_of(member)
-        if split is not None and f".{EXPERTS}." not in member:
+        split = None if f".{EXPERTS}." in member else split_of(member)
+        if split is not None:
             found[split] = (*found.get(split, ()), join(member, "weight"))
     return found
 
