@@ -230,6 +230,7 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         w_sym=config.w_sym,
         cache=config.use_kvcache_quant,
         attention=config.use_fa_quant,
+        lowbit=lowbit_options(config),
         fa_amp=config.fa_amp,
         attend=extra.attend,
         load_dtype=extra.load_dtype,
@@ -242,14 +243,18 @@ def make_solver(config: QuantizationConfig) -> Solver | None:
         return partial(_cosparse, fraction=config.fraction, per_channel=not per_tensor(config))
     if not (config.is_lowbit and (config.w_bit, config.a_bit) == (4, 8)):
         return None
-    options = LowBitOptions(
+    return partial(w8a8s_weight, options=lowbit_options(config))
+
+
+def lowbit_options(config: QuantizationConfig) -> LowBitOptions:
+    """Return how outliers of low-bit weights are found."""
+    return LowBitOptions(
         open_outlier=config.open_outlier,
         use_sigma=config.use_sigma,
         sigma_factor=config.sigma_factor,
         fraction=config.fraction,
         per_channel=not per_tensor(config),
     )
-    return partial(w8a8s_weight, options=options)
 
 
 def _cosparse(w: NDArray, *, fraction: float, per_channel: bool) -> IntegerWeight:

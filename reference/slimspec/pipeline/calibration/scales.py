@@ -118,7 +118,7 @@ def _scale(
         low, high = _extremes(batches)
         return to_dtype(mask_scale(low, high), a.dtype)
     if method == LOWBIT:
-        return _lowbit(seen, batches, consumers)
+        return _lowbit(seen, batches, consumers, settings.lowbit)
     if method == "m6":
         best = _exponents(batches, consumers, act_symmetric=False)
         return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
@@ -132,8 +132,10 @@ def _lowbit(seen: Statistics, batches: Sequence[NDArray], consumers: list[NDArra
     w = np.concatenate([as_float32(consumer) for consumer in consumers])
     a, peak = np.abs(x).max(axis=0), np.abs(w).max(axis=0)
 
+    def fake(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        return quantize_lowbit(scaled, options).approximate
+
     def loss(alpha: float) -> float:
-        fake = lambda scaled: quantize_lowbit(scaled).approximate  # noqa: E731
         return smoothing_loss(x, w, lowbit_scale(a, peak, alpha), fake)
 
     return to_dtype(lowbit_scale(a, peak, search_lowbit_alpha(loss)), seen.absmax.dtype)

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from slimspec.observe.activation import MIN_MAX
 from slimspec.quantize.affine import Variant
+from slimspec.sparse.lowbit import DEFAULTS, LowBitOptions
 
 ANTI_METHODS = ("m1", "m2", "m3", "m4", "m5", "m6")
 LOWBIT = "lowbit"  # do_smooth: the smoothing before sparse low-bit weights
@@ -33,6 +34,7 @@ class Settings:
         load_dtype: of the loaded model, None for its own.
         dynamic_in_run: "v1": types with dynamic activations are quantized while static ones are
             calibrated, as in one group of steps; else they come in a later step.
+        lowbit: the weights that do_smooth is searched for.
     """
 
     variant: Variant
@@ -48,6 +50,7 @@ class Settings:
     attend: Literal["eager", "fused"] | None = None
     load_dtype: DTypeLike | None = None
     dynamic_in_run: bool = True
+    lowbit: LowBitOptions = DEFAULTS
 
     @property
     def fused(self) -> bool:

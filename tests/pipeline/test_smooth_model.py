@@ -1,0 +1,150 @@
+"""Folding a model's outliers away leaves what it computes, and is done where a producer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slimspec.checkpoint import CheckpointError
+from slimspec.model import Decoder
+from slimspec.numeric import as_float32
+from slimspec.pipeline.calibrate import CalibrationRun
+from slimspec.pipeline.calibration.settings import LOWBIT, Settings
+from slimspec.pipeline.calibration.source import FoldedWeights
+from slimspec.pipeline.quantize import open_float
+from slimspec.pipeline.recipe import KEEP, Rule
+from slimspec.pipeline.smooth_model import subgraphs
+from slimspec.sparse.lowbit import LowBitOptions
+
+Build = Callable[..., Path]
+METHODS = [("v0", m) for m in ("m1", "m2", "m3", "m4", "m5", "m6", LOWBIT)]
+METHODS += [("v1", m) for m in ("m1", "m4", "m6")]
+SIGMA = LowBitOptions(use_sigma=True)
+TOKENS = [np.arange(9) * 7 % 250, np.arange(14) * 11 % 250]
+
+
+def smoothed(folder: Path, variant: str, method: str) -> CalibrationRun:
+    run = CalibrationRun(
+        open_float(folder), TOKENS, Settings(variant, anti_method=method, lowbit=SIGMA)
+    )
+    if variant == "v0":
+        run.smooth()
+    else:
+        names = ("model.layers.0.self_attn.o_proj",)
+        run.observe({name: Rule(name, KEEP) for name in names})
+    return run
+
+
+def logits(folder: Path, weights: FoldedWeights) -> np.ndarray:
+    model = Decoder.open(folder)
+    model.weights = weights
+    return np.concatenate([as_float32(model.forward(tokens)) for tokens in TOKENS])
+
+
+@pytest.mark.parametrize(("variant", "method"), METHODS)
+@pytest.mark.parametrize("family", ["llama", "deepseek_v3"])
+def test_float_outputs_before_and_after_agree(
+    build: Build, family: str, variant: str, method: str
+) -> None:
+    """In float32 each fold rounds three times (W·s, w/s, x) by at most 2^-24 of the value.
+
+    Relative to the largest logit, a layer's sums of positive and negative terms may lose a few
+    bits more; with 2 layers of at most 7 linears, 2^-24 · 3 · 14 · 2^6 is 2.5e-4.
+    """
+    folder = build(family, "float32")
+    run = smoothed(folder, variant, method)
+    before = logits(folder, FoldedWeights(open_float(folder)))
+    after = logits(folder, run.result.weights)
+    assert run.result.smoothed
+    assert np.abs(after - before).max() <= 2.5e-4 * np.abs(before).max()
+
+
+@pytest.mark.parametrize(("variant", "method"), METHODS)
+def test_smoothing_changes_weights_and_narrows_inputs(
+    build: Build, variant: str, method: str
+) -> None:
+    folder = build("llama", "float32")
+    run = smoothed(folder, variant, method)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not np.array_equal(run.result.weights.stored(name), open_float(folder).tensor(name))
+    spread = {}
+    for key, weights in (
+        ("before", FoldedWeights(open_float(folder))),
+        ("after", run.result.weights),
+    ):
+        seen: dict[str, list[np.ndarray]] = {}
+        model = Decoder.open(folder)
+        model.weights = weights
+        for tokens in TOKENS:
+            model.forward(tokens, observe=lambda n, x, seen=seen: seen.setdefault(n, []).append(x))
+        x = np.concatenate(seen["model.layers.0.self_attn.q_proj"])
+        channels = np.abs(x).max(axis=0)
+        spread[key] = channels.max() / np.median(channels)
+    assert spread["after"] < spread["before"]
+
+
+def kinds(folder: Path, variant: str, method: str) -> list[tuple[str, str]]:
+    run = CalibrationRun(open_float(folder), TOKENS, Settings(variant, anti_method=method))
+    a, weights = run.model.architecture, run.result.weights
+    graphs = subgraphs(a, "model.layers.0", weights, run.settings)
+    return [(g.kind, g.source.removeprefix("model.layers.0.")) for g in graphs]
+
+
+def test_one_click_service_goes_back_to_front(build: Build) -> None:
+    assert kinds(build("llama", "float32"), "v1", "m4") == [
+        ("up-down", "mlp.up_proj"),
+        ("ov", "self_attn.v_proj"),
+        ("norm-linear", "input_layernorm"),
+        ("norm-linear", "post_attention_layernorm"),
+    ]
+
+
+def test_latent_attention_goes_from_o_proj_over_kv_b_to_the_norms(build: Build) -> None:
+    for variant in ("v0", "v1"):
+        found = kinds(build("deepseek_v3", "float32"), variant, "m4")
+        assert found[0] == ("ov", "self_attn.kv_b_proj")
+        assert found[1] == ("norm-linear", "input_layernorm")
+
+
+def test_calibrator_api_smooths_norms_first_and_linears_with_m4_and_m6_only(build: Build) -> None:
+    folder = build("llama", "float32")
+    norms = [("norm-linear", "input_layernorm"), ("norm-linear", "post_attention_layernorm")]
+    assert kinds(folder, "v0", "m1") == norms
+    assert kinds(folder, "v0", "m4") == [
+        *norms,
+        ("ov", "self_attn.v_proj"),
+        ("up-down", "mlp.up_proj"),
+    ]
+
+
+def test_experts_are_left_alone(build: Build) -> None:
+    found = kinds(build("qwen3_moe", "float32"), "v0", "m1")
+    assert found == [("norm-linear", "input_layernorm")]
+
+
+def test_method_the_service_lacks_says_what_to_choose(build: Build) -> None:
+    with pytest.raises(CheckpointError, match="producer A0"):
+        kinds(build("llama", "float32"), "v1", "m2")
+
+
+def test_norms_get_float32_biases_of_zero_but_not_with_m6(build: Build) -> None:
+    folder = build("llama", "bfloat16")
+    run = smoothed(folder, "v0", "m1")
+    added = dict(run.result.weights.added())
+    assert sorted(added) == sorted(f"{norm}.bias" for norm in run.result.norms)
+    assert len(added) == 5
+    for bias in added.values():
+        assert bias.dtype == np.float32
+        assert not bias.any()
+    assert not dict(smoothed(folder, "v0", "m6").result.weights.added())
+
+
+def test_shift_of_latent_attention_moves_into_biases(build: Build) -> None:
+    run = smoothed(build("deepseek_v3", "float32"), "v0", "m4")
+    added = dict(run.result.weights.added())
+    assert added["model.layers.0.input_layernorm.bias"].any()
+    assert added["model.layers.0.self_attn.q_a_proj.bias"].any()
+    assert "model.layers.0.self_attn.kv_b_proj.bias" not in added
