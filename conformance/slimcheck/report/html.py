@@ -14,7 +14,7 @@ from pathlib import Path
 
 import slimspec
 from slimcheck import verdicts
-from slimcheck.report.html_figures import heat_table, plots, size_table
+from slimcheck.report.html_figures import heat_table, numeric_table, plots, size_table
 from slimcheck.report.lang import EN, WORDS, ZH, title, visible
 from slimcheck.report.model import Report
 from slimcheck.report.view import SEVERITIES, Block, blocks, conclusion, heading, unmatched
@@ -53,6 +53,8 @@ def _page(report: Report, lang: str) -> Iterator[str]:
     found = list(blocks(report, lang))
     yield from _findings(found, lang)
     yield from heat_table(report, _anchors(found), lang)
+    if report.options.level == "numeric":
+        yield from numeric_table(report, lang)
     yield from plots(report, lang)
     yield from size_table(report, lang)
     yield from _requirements(report, lang)
@@ -102,8 +104,14 @@ def _engines(report: Report, lang: str) -> Iterator[str]:
     yield f'<h2>{text(words["consumers"])}</h2><div class="engines">'
     for v in report.verdicts:
         badge = f'<span class="badge {_VERDICT_STYLE[v.verdict]}">{text(words[v.verdict])}</span>'
-        why = f'<p class="soft">{text(", ".join(v.reasons))}</p>' if v.reasons else ""
-        yield f'<div class="card"><b>{text(v.consumer)}</b> {badge}{why}</div>'
+        name = f'<b>{text(v.consumer)}</b> <span class="soft">{text(v.version)}</span>'
+        yield f'<div class="card">{name} {badge}'
+        yield f'<p class="soft">{text("; ".join(v.reasons))}</p>'
+        for note in v.notes:
+            yield f'<p class="soft">{text(words["note"])}: {text(note)}</p>'
+        if v.serve:
+            yield f'<p class="soft">{text(words["serve with"])}: <code>{text(v.serve)}</code></p>'
+        yield "</div>"
     yield "</div>"
 
 

@@ -48,6 +48,20 @@ def _cell(key: str, severity: str, where: str, count: int) -> str:
     return f'<td class="hit {severity} h{heat}" title="{_text(hint)}">{shown}</td>'
 
 
+def numeric_table(report: Report, lang: str) -> Iterator[str]:
+    """What became of each linear beside the float model."""
+    from slimcheck.numeric.table import HEADER, notes, summary
+
+    yield f'<h2>{_text(WORDS[lang]["numeric"])}</h2><div class="card scroll"><table><thead><tr>'
+    yield "".join(f"<th>{_text(cell)}</th>" for cell in HEADER)
+    yield "</tr></thead><tbody>"
+    for row in summary(report.comparisons):
+        yield f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
+    yield "</tbody></table></div>"
+    for line in notes(report.comparisons):
+        yield f'<p class="soft">{_text(line)}</p>'
+
+
 def plots(report: Report, lang: str) -> Iterator[str]:
     """A histogram per type and suffix of scales."""
     words = WORDS[lang]

@@ -33,7 +33,7 @@ def _lines(report: Report, lang: str) -> Iterator[str]:
     yield from table(
         [words["engine"], words["verdict"], words["because"]],
         [
-            [text(v.consumer), text(words[v.verdict]), text(", ".join(v.reasons))]
+            [text(v.consumer), text(words[v.verdict]), text("; ".join(v.reasons))]
             for v in report.verdicts
         ],
     )
@@ -45,8 +45,24 @@ def _lines(report: Report, lang: str) -> Iterator[str]:
         yield words["no findings"]
     for each in found:
         yield from _block(each, lang)
+    if report.options.level == "numeric":
+        yield from _numeric(report, lang)
     yield ""
     yield f"slimcheck {slimspec.__version__}"
+
+
+def _numeric(report: Report, lang: str) -> Iterator[str]:
+    """What became of each linear beside the float model."""
+    from slimcheck.numeric.table import HEADER, notes, summary
+
+    yield ""
+    yield f"## {WORDS[lang]['numeric']}"
+    yield ""
+    rows = [[text(cell) for cell in row] for row in summary(report.comparisons)]
+    yield from table([text(cell) for cell in HEADER], rows)
+    for line in notes(report.comparisons):
+        yield ""
+        yield text(line)
 
 
 def _block(each: Block, lang: str) -> Iterator[str]:
