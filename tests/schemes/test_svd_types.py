@@ -60,7 +60,9 @@ def test_forward_is_the_inner_product_and_the_branch() -> None:
     scheme = schemes.get("W8A8_SVD_DYNAMIC")
     parts = factors(w, 4)
     q = scheme.quantize(Linear(w, normal(3, 16)), parts=parts, variant="v1")
-    branch = (x @ parts["svd_lowrank_l1"].T) @ parts["svd_lowrank_l2"].T
+    l1, l2 = (parts[part].astype(np.float64) for part in ("svd_lowrank_l1", "svd_lowrank_l2"))
+    low = (x.astype(np.float64) @ l1.T).astype(np.float32)
+    branch = (low.astype(np.float64) @ l2.T).astype(np.float32)
     assert (scheme.forward(q, x) == scheme.inner.forward(scheme.unwrap(q), x) + branch).all()
 
 

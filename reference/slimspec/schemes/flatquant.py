@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from slimspec.numeric import as_float32, mul, to_dtype
 
 from .base import register_wrapper
+from .forward import float_product
 from .records import QuantizedLinear
-from .wrapper import Wrapper, matmul_in
+from .wrapper import Wrapper
 
 
 def transform_input(x: NDArray, left: NDArray, right: NDArray | None) -> NDArray:
@@ -31,8 +32,15 @@ def transform_input(x: NDArray, left: NDArray, right: NDArray | None) -> NDArray
     shape = factors(x.shape[-1], left, right)
     y = x.reshape(-1, *shape)  # (m, L, R)
     if right is not None:
-        y = matmul_in(y, to_dtype(right, x.dtype), x.dtype)
-    return matmul_in(to_dtype(left.T, x.dtype), y, x.dtype).reshape(x.shape)
+        y = _times(y, to_dtype(right, x.dtype))
+    turned = _times(y.transpose(0, 2, 1), to_dtype(left, x.dtype))  # (m, R, L)
+    return turned.transpose(0, 2, 1).reshape(x.shape)
+
+
+def _times(y: NDArray, matrix: NDArray) -> NDArray:
+    """Return y · matrix [..., R, R'], rounded once to the dtype of y. Args: y [m, L, R]."""
+    rows = float_product(y.reshape(-1, y.shape[2]), matrix.T)  # (m · L, R')
+    return rows.reshape(*y.shape[:2], -1)
 
 
 def transform_weight(w: NDArray, left: NDArray, right: NDArray | None) -> NDArray[np.float64]:

@@ -1,41 +1,41 @@
-"""Matrix products that several schemes share, plain and readable.
+"""Matrix products that several schemes share.
 
-The integer arithmetic and its epilogues are those of `slimspec.matmul`.
+The arithmetic and its epilogues are those of `slimspec.matmul`: sums in one fixed order, so that no
+bit depends on the machine.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from slimspec.matmul import dequantize_per_token, matmul_int8
+from slimspec.matmul import dequantize_per_token, matmul_int8, matmul_weight_only
+from slimspec.matmul.floating import matmul_float
 from slimspec.matmul.quantize_dynamic import quantize_dynamic
-from slimspec.numeric import add, as_float32, mul, to_dtype
-from slimspec.quantize.affine import group_view
+from slimspec.numeric import as_float32, to_dtype
 
 
-def float_product(x: NDArray, w: NDArray, bias: NDArray | None) -> NDArray:
-    """Return y = x · wᵀ + bias, summed in float32 and rounded once to the dtype of x.
+def float_product(
+    x: NDArray, w: NDArray, bias: NDArray | None = None, dtype: DTypeLike | None = None
+) -> NDArray:
+    """Return y = T(float32(Σ x w) + bias), summed in float64 in increasing k.
 
-    Args: x [m, k]; w [n, k]; bias [n] or None; float32, float16 or bfloat16. Returns: [m, n].
+    Args: x [m, k]; w [n, k]; bias [n] or None; float32, float16 or bfloat16; dtype T, None is that
+    of x. Returns: [m, n] of T.
     """
-    y = as_float32(x) @ as_float32(w).T
-    return to_dtype(y if bias is None else y + as_float32(bias), x.dtype)
+    y = matmul_float(x, w)
+    return to_dtype(y if bias is None else y + as_float32(bias), dtype or x.dtype)
 
 
 def antiquantized_product(
     x: NDArray, q: NDArray, scale: NDArray, offset: NDArray, bias: NDArray | None
 ) -> NDArray:
-    """Return y = x · ŵᵀ + bias with ŵ = T(T(q + T(-offset)) · T(scale)), T the dtype of x.
+    """Return y = x · ŵᵀ + bias, ŵ = (q - offset) · scale in the dtype T of x.
 
     Args: x [m, k]; q int8 [n, k]; scale, offset [n, 1], [n, k/g] or [1]; bias [n] or None.
-    Returns: [m, n] in the dtype of x. Source: math.md 13.3.
+    Returns: [m, n] in the dtype of x. Source: math.md 13.3; steps: `matmul.weight_only`.
     """
-    dtype, groups = x.dtype, scale.shape[-1]
-    view = group_view(q, q.shape[1] // groups)  # (n, k // g, g)
-    s, z = (to_dtype(p, dtype).reshape(-1, groups, 1) for p in (scale, offset))
-    w = mul(add(view, -as_float32(z), dtype), s, dtype)
-    return float_product(x, w.reshape(q.shape), bias)
+    return matmul_weight_only(x, q, scale, to_dtype(-as_float32(offset), offset.dtype), bias)
 
 
 def per_token_product(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import as_float32, to_dtype
 from slimspec.numeric.e8m0 import e8m0_to_float32
 from slimspec.quantize.mx_blocks import MxWeight, dequantize_mx, join_blocks, split_blocks
 
 from .base import Scheme
+from .forward import float_product
 from .records import Linear, Options, QuantizedLinear
 
 
@@ -22,8 +22,7 @@ class MxScheme(Scheme):
         ŵ = element · weight_scale of its block
         y = T(Σ x̂ ŵ + bias),  x̂ the activation quantized and dequantized in blocks of 32
 
-    Products of float32 operands are exact in float64, sums of blocks far apart round there; y is
-    rounded to float32 and to T afterwards. The last block of a row may be short.
+    The sum is that of `float_product`. The last block of a row may be short.
     """
 
     takes = frozenset({"method"})
@@ -71,15 +70,4 @@ class MxScheme(Scheme):
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""
         wide = dequantize_mx(self.quantize_input(x))
-        return wide_product(wide, self.dequantize(q), q.bias, x.dtype)
-
-
-def wide_product(x: NDArray, w: NDArray, bias: NDArray | None, dtype: np.dtype) -> NDArray:
-    """Return T(float32(Σ x w) + bias), products and sums in float64.
-
-    Args: x [m, k] and w [n, k] float32, float16 or bfloat16; bias [n] or None; dtype T.
-    Returns: [m, n] of T.
-    """
-    products = as_float32(x).astype(np.float64) @ as_float32(w).astype(np.float64).T
-    y = products.astype(np.float32)
-    return to_dtype(y if bias is None else y + as_float32(bias), dtype)
+        return float_product(wide, self.dequantize(q), q.bias, x.dtype)

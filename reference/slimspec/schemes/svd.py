@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from slimspec.numeric import add, as_float32, sub
 
 from .base import register_wrapper
+from .forward import float_product
 from .records import QuantizedLinear
-from .wrapper import Wrapper, matmul_in
+from .wrapper import Wrapper
 
 
 @register_wrapper("SVD")
@@ -34,7 +35,7 @@ class Svd(Wrapper):
         l1, l2 = (parts[suffix] for suffix in self.required)
         if l1.ndim != 2 or l2.ndim != 2 or (l2.shape[0], l1.shape[1]) != w.shape:
             raise ValueError(f"svd_lowrank_l2 {l2.shape} · l1 {l1.shape} is not {w.shape}")
-        return sub(w, matmul_in(l2, l1, w.dtype), w.dtype)
+        return sub(w, float_product(l2, l1.T, dtype=w.dtype), w.dtype)
 
     def restore_weight(self, w: NDArray[np.float32], q: QuantizedLinear) -> NDArray[np.float32]:
         """Return w + l2 · l1 in float32."""
@@ -42,6 +43,6 @@ class Svd(Wrapper):
 
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""
-        low = matmul_in(x, q.need("svd_lowrank_l1").T, x.dtype)
-        branch = matmul_in(low, q.need("svd_lowrank_l2").T, x.dtype)
+        low = float_product(x, q.need("svd_lowrank_l1"))
+        branch = float_product(low, q.need("svd_lowrank_l2"))
         return add(self.inner.forward(self.unwrap(q), x), branch, x.dtype)

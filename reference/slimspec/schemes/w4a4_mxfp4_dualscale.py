@@ -13,7 +13,7 @@ from slimspec.quantize.mx_blocks import MxWeight, dequantize_mx, join_blocks, sp
 from slimspec.quantize.mxfp4 import quantize_mxfp4_dualscale
 
 from .base import register
-from .mx import wide_product
+from .forward import float_product
 from .records import Linear, Options, QuantizedLinear
 from .w4a4_mxfp4 import W4A4MxFp4
 
@@ -68,7 +68,7 @@ class W4A4MxFp4DualScale(W4A4MxFp4):
         dual = quantize_mxfp4_dualscale(safe, k // count, name="input")
         inner = dequantize_mx(MxWeight(dual.elements, dual.exponent))
         wide = scale_long_blocks(inner, np.where(alive, dual.dual_scale[..., None], np.float32(0)))
-        return wide_product(wide, self.dequantize(q), q.bias, x.dtype)
+        return float_product(wide, self.dequantize(q), q.bias, x.dtype)
 
 
 def scale_long_blocks(x: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:

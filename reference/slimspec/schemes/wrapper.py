@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.layout import TensorRule
-from slimspec.numeric import as_float32, to_dtype
 
 from .base import Scheme
 from .records import Linear, Options, QuantizedLinear
@@ -87,8 +86,3 @@ class Wrapper(Scheme):
         if unknown:
             raise ValueError(f"{name}: {self.label} has no {', '.join(unknown)}")
         return dict(parts)
-
-
-def matmul_in(a: NDArray, b: NDArray, dtype: np.dtype) -> NDArray:
-    """Return a @ b summed in float32 and rounded once to `dtype`."""
-    return to_dtype(as_float32(a) @ as_float32(b), dtype)
