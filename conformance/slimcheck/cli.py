@@ -64,8 +64,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", type=int, default=0,
         help="threads of the value scan (default: one per processor)")  # fmt: skip
     add("--producer", metavar="PROFILE", help="judge as this producer profile (default: detected)")
-    add("--consumer", metavar="NAME", action="append", default=[],
+    add("--consumer", metavar="NAME[@VERSION]", action="append", default=[],
         help="also hold the directory to what this engine needs (repeatable)")  # fmt: skip
+    add("--soc", metavar="NAME", default="", help="chip that will serve it: 910B, 910C, 310P, 950")
     add("--tp", metavar="N", type=int, help="number of tensor-parallel ranks that will serve it")
     add("--select", metavar="GLOB", action="append", default=[],
         help="only requirements whose id matches (repeatable)")  # fmt: skip
@@ -114,6 +115,7 @@ def _check(argv: Sequence[str]) -> int:
                 tensor=args.tensor,
                 strict=args.strict,
                 tp=args.tp,
+                soc=args.soc,
                 waive=args.waive,
                 only_shards=args.only_shards,
                 threads=args.threads,

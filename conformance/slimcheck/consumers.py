@@ -1,29 +1,253 @@
-"""The consumer engines: `schemas/consumers/NAME.json` read once."""
+"""The consumer engines: `schemas/consumers/NAME.json` and `schemas/socs.json`, read once.
+
+An engine is a list of facts, each true from one version to another and on some SoCs. Nothing here
+looks at a checkpoint: `slimcheck.verdicts` does.
+"""
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
+from typing import Any
 
 from slimspec.data import folder
 
+PRESENT, ABSENT, ZERO = "present", "absent", "zero"
+
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """From version `since` to `until`, both included; "" leaves that end open."""
+
+    since: str = ""
+    until: str = ""
+    socs: tuple[str, ...] = ()  # () = all of the engine's
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """These labels are loaded for these kinds of layer."""
+
+    labels: tuple[str, ...]
+    layers: tuple[str, ...]
+    when: When
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Otherwise:
+    """What becomes of a label that is not loaded for one of `layers` (() = any)."""
+
+    layers: tuple[str, ...]
+    verdict: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Values of one member of the description that are taken, where weights of `label` are."""
+
+    key: str
+    values: tuple[str | int, ...]
+    label: str
+    verdict: str
+    effect: str
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a tensor must be: PRESENT, ABSENT, ZERO, or of a shape in symbols."""
+
+    tensor: str
+    labels: tuple[str, ...]  # of the weight beside it; () = any
+    layers: tuple[str, ...]
+    must: str | tuple[str | int, ...]
+    verdict: str
+    effect: str
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Requirements that do or do not bind the engine, whatever their scope says."""
+
+    ids: tuple[str, ...]
+    binding: bool
+    because: str
+    when: When
+
+
+@dataclass(frozen=True)
 class Consumer:
-    """An engine that loads these checkpoints."""
+    """One engine.
+
+    Attributes:
+        scope: the name by which requirements address it.
+        layouts: member of the layouts' `consumers` that says what it allocates; "" = none does.
+        versions: oldest first.
+        dtype: what decides the dtype it computes in: "config.json" or "option".
+        descriptions: file names it reads; {quantize} stands for quantize of config.json.
+        no_description: what it does without such a file.
+        config: member of config.json -> values it accepts.
+    """
 
     name: str
     title: str
-    labels: dict[str, list[str]]  # label -> kinds of layer ("linear", "moe")
-    config: dict[str, list[str | int | None]]  # member of config.json -> values it accepts
+    scope: str
+    layouts: str
+    versions: tuple[str, ...]
+    socs: tuple[str, ...]
+    dtype: str
+    labels: tuple[Labels, ...]
+    otherwise: tuple[Otherwise, ...]
+    descriptions: tuple[str, ...]
+    no_description: Otherwise
+    metadata: tuple[Metadata, ...]
+    tensors: tuple[Tensor, ...]
+    requirements: tuple[Binding, ...]
+    config: Mapping[str, list[str | int | None]]
+    serve: str
+    serve_tp: str
+
+    def holds(self, when: When, version: str, soc: str = "") -> bool:
+        """Whether a fact is true of `version` on `soc` ("" = on some of its SoCs)."""
+        at = self.versions.index
+        first = at(when.since) if when.since else 0
+        last = at(when.until) if when.until else len(self.versions) - 1
+        return first <= at(version) <= last and (not soc or not when.socs or soc in when.socs)
+
+    def binds(self, requirement: str, scope: Sequence[str], version: str) -> bool:
+        """Whether a requirement with `scope.consumers` speaks of this engine."""
+        for row in self.requirements:
+            if requirement in row.ids and self.holds(row.when, version):
+                return row.binding
+        return self.scope in scope or self.name in scope
+
+
+@dataclass(frozen=True, slots=True)
+class Soc:
+    """A chip, and the dtypes in which it computes a float model."""
+
+    name: str
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine at a version; `asked` is how reports call it."""
+
+    consumer: Consumer
+    version: str
+    asked: str
 
 
 @cache
-def consumers() -> dict[str, Consumer]:
+def consumers() -> Mapping[str, Consumer]:
     """Return every known engine by name."""
-    known = {}
-    for file in sorted((folder("schemas") / "consumers").glob("*.json")):
-        data = json.loads(file.read_text(encoding="utf-8"))
-        known[data["name"]] = Consumer(
-            data["name"], data["title"], data["labels"], data.get("config", {})
-        )
-    return known
+    files = sorted((folder("schemas") / "consumers").glob("*.json"))
+    raw = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    return MappingProxyType({item["name"]: _consumer(item) for item in raw})
+
+
+@cache
+def socs() -> Mapping[str, Soc]:
+    """Return every known SoC by name and by each of its other names."""
+    raw = json.loads((folder("schemas") / "socs.json").read_text(encoding="utf-8"))["socs"]
+    return MappingProxyType(
+        {
+            name: Soc(item["name"], tuple(item["dtypes"]))
+            for item in raw
+            for name in (item["name"], *item["aliases"])
+        }
+    )
+
+
+def choose(asked: Sequence[str], soc: str = "") -> list[Choice]:
+    """Engines named as NAME or NAME@VERSION; all that run on `soc`, newest, if none is named.
+
+    A name may stand for several engines (mindie), a version for the newest that starts with it.
+
+    Raises:
+        ValueError: no such engine, version, or none of that name runs on the SoC.
+    """
+    if not asked:
+        return [
+            Choice(engine, engine.versions[-1], engine.name)
+            for engine in consumers().values()
+            if not soc or soc in engine.socs
+        ]
+    return [choice for name in asked for choice in _named(name, soc)]
+
+
+def _named(asked: str, soc: str) -> Iterator[Choice]:
+    name, _, stated = asked.partition("@")
+    engines = [e for e in consumers().values() if name in (e.name, e.scope)]
+    if not engines:
+        names = sorted({*consumers(), *(e.scope for e in consumers().values())})
+        raise ValueError(f"no consumer {name!r}: one of {', '.join(names)}")
+    there = [e for e in engines if not soc or soc in e.socs]
+    if not there:
+        raise ValueError(f"--consumer {name} does not run on {soc}: {', '.join(engines[0].socs)}")
+    for engine in there:
+        version = _version(engine, stated)
+        yield Choice(engine, version, f"{engine.name}@{version}" if stated else engine.name)
+
+
+def _version(engine: Consumer, stated: str) -> str:
+    fitting = [v for v in engine.versions if f"{v}.".startswith(f"{stated}.") or v == stated]
+    if not stated:
+        return engine.versions[-1]
+    if not fitting:
+        known = ", ".join(engine.versions)
+        raise ValueError(f"no version {stated!r} of {engine.name} is known: {known}")
+    return fitting[-1]
+
+
+def _consumer(raw: dict[str, Any]) -> Consumer:
+    described = raw["description"]
+    return Consumer(
+        name=raw["name"],
+        title=raw["title"],
+        scope=raw["scope"],
+        layouts=raw.get("layouts", ""),
+        versions=tuple(raw["versions"]),
+        socs=tuple(raw["socs"]),
+        dtype=raw["dtype"],
+        labels=tuple(
+            Labels(tuple(f["labels"]), tuple(f["layers"]), _when(f), tuple(f["source"]))
+            for f in raw["labels"]
+        ),
+        otherwise=tuple(
+            Otherwise(tuple(f.get("layers", ())), f["verdict"], f["effect"])
+            for f in raw["otherwise"]
+        ),
+        descriptions=tuple(described["names"]),
+        no_description=Otherwise((), described["verdict"], described["effect"]),
+        metadata=tuple(
+            Metadata(f["key"], tuple(f["values"]), f.get("label", ""), f["verdict"], f["effect"],
+                     _when(f))
+            for f in raw.get("metadata", ())
+        ),
+        tensors=tuple(_tensor(f) for f in raw.get("tensors", ())),
+        requirements=tuple(
+            Binding(tuple(f["ids"]), f["binding"], f["because"], _when(f))
+            for f in raw.get("requirements", ())
+        ),
+        config=MappingProxyType(raw.get("config", {})),
+        serve=raw["serve"]["text"],
+        serve_tp=raw["serve"].get("tp", ""),
+    )  # fmt: skip
+
+
+def _tensor(raw: dict[str, Any]) -> Tensor:
+    must = raw["must"]
+    return Tensor(
+        raw["tensor"], tuple(raw.get("labels", ())), tuple(raw.get("layers", ())),
+        must if isinstance(must, str) else tuple(must), raw["verdict"], raw["effect"], _when(raw),
+    )  # fmt: skip
+
+
+def _when(raw: dict[str, Any]) -> When:
+    return When(raw.get("since", ""), raw.get("until", ""), tuple(raw.get("socs", ())))

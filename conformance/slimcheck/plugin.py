@@ -27,6 +27,7 @@ _VALUES = {
     "level": "layout or values (default: values)",
     "producer": "judge as this producer profile (default: detected)",
     "tp": "number of tensor-parallel ranks that will serve it",
+    "soc": "chip that will serve it: 910B, 910C, 310P, 950",
     "lang": "en or zh: language of what people read (default: en)",
     "tensor": "only findings about tensors whose name matches GLOB",
 }
@@ -75,6 +76,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             tensor=_option(session.config, "tensor"),
             strict=option(_dest("strict")),
             tp=_tp(session.config),
+            soc=_option(session.config, "soc") or "",
             waive=option(_dest("waive")),
         )
     except RunError as error:

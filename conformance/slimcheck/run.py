@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from slimcheck.consumers import consumers as known_consumers
+from slimcheck.consumers import choose, socs
 from slimcheck.engine import LEVELS, Options
 from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
@@ -41,6 +41,7 @@ def run(
     threads: int = 0,
     float_model: str | Path | None = None,
     sample: str = "all",
+    soc: str = "",
     progress: Progress | None = None,
 ) -> Report:
     """Judge a directory.
@@ -49,18 +50,19 @@ def run(
         progress: see `slimcheck.scan.scan`.
 
     Raises:
-        RunError: unknown level, profile, consumer or id glob; a tp out of range; a tensor or shard
-            glob that meets nothing; level numeric without a float model, or one without it; a
-            sample that means nothing; an unusable waiver file; a directory that cannot be read or
-            is no checkpoint of this family.
+        RunError: unknown level, profile, consumer, SoC or id glob; a tp out of range; a tensor or
+            shard glob that meets nothing; level numeric without a float model, or one without it;
+            a sample that means nothing; an unusable waiver file; a directory that cannot be read
+            or is no checkpoint of this family.
     """
     if tp is not None and not 1 <= tp <= _MAX_RANKS:
         raise RunError(f"--tp {tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
-    _check_names(level, producer, consumers, (*select, *ignore))
+    _check_names(level, producer, (*select, *ignore))
+    soc = _check_engines(consumers, soc)
     _check_numeric(level, float_model, sample)
     options = Options(
         level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp,
-        tuple(only_shards), threads, str(float_model) if float_model else None, sample,
+        tuple(only_shards), threads, str(float_model) if float_model else None, sample, soc,
     )  # fmt: skip
     try:
         waivers = [waiver for file in waive for waiver in read_waivers(file)]
@@ -113,19 +115,26 @@ def _check_numeric(level: str, float_model: str | Path | None, sample: str) -> N
             raise RunError(str(error)) from None
 
 
-def _check_names(
-    level: str, producer: str | None, consumers: Iterable[str], globs: Iterable[str]
-) -> None:
+def _check_names(level: str, producer: str | None, globs: Iterable[str]) -> None:
     if level not in LEVELS:
         raise RunError(f"no level {level!r}: one of {', '.join(LEVELS)}")
     if producer is not None and producer not in profiles.names():
         raise RunError(f"no producer profile {producer!r}: one of {', '.join(profiles.names())}")
-    for name in consumers:
-        if name not in known_consumers():
-            raise RunError(f"no consumer {name!r}: one of {', '.join(known_consumers())}")
     for glob in globs:
         if not any(fnmatchcase(key, glob) for key in requirements.load()):
             raise RunError(f"no requirement id matches {glob!r} (see `slimcheck rules`)")
+
+
+def _check_engines(consumers: Sequence[str], soc: str) -> str:
+    """Return the SoC by the name that the data use."""
+    if soc and soc not in socs():
+        raise RunError(f"no SoC {soc!r}: one of {', '.join(socs())}")
+    soc = socs()[soc].name if soc else ""
+    try:
+        choose(consumers, soc)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return soc
 
 
 def write_reports(report: Report, requests: Sequence[str], lang: str = EN) -> None:

@@ -72,7 +72,8 @@ def test_row_is_complete(row):
 
 @every
 def test_scope_names_known_profiles_and_engines(row):
-    engines = {path.stem for path in (folder("schemas") / "consumers").glob("*.json")}
+    files = (folder("schemas") / "consumers").glob("*.json")
+    engines = {json.loads(path.read_text(encoding="utf-8"))["scope"] for path in files}
     assert set(row.scope.profiles) <= set(profiles.names())
     assert set(row.scope.consumers) <= engines
     assert bool(row.scope.consumers) == (row.scope.kind == "consumer")

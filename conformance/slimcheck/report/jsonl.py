@@ -51,6 +51,8 @@ def _header(report: Report) -> dict[str, Any]:
         "model_dtype": report.model_dtype,
         "level": options.level,
         "consumers": list(options.consumers),
+        "soc": options.soc or None,
+        "tp": options.tp,
         "select": list(options.select),
         "ignore": list(options.ignore),
         "tensor": options.tensor,
@@ -92,6 +94,13 @@ def _footer(report: Report, findings: int) -> dict[str, Any]:
         "counts": report.counts,
         "unmatched_waivers": [f"{w.requirement} {w.pattern}" for w in report.unmatched],
         "verdicts": {
-            v.consumer: {"verdict": v.verdict, "reasons": list(v.reasons)} for v in report.verdicts
+            v.consumer: {
+                "verdict": v.verdict,
+                "reasons": list(v.reasons),
+                "version": v.version,
+                "serve": v.serve,
+                "notes": list(v.notes),
+            }
+            for v in report.verdicts
         },
     }

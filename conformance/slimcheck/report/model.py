@@ -5,10 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from slimcheck.engine import Options, Result, Status, conformant, judge, nothing_checked
+from slimcheck.consumers import choose
+from slimcheck.engine import (
+    Options,
+    Result,
+    Status,
+    conformant,
+    contexts_of,
+    judge,
+    nothing_checked,
+)
 from slimcheck.numeric.records import Comparison
 from slimcheck.scan import Progress
-from slimcheck.verdicts import Verdict, layer_kind, verdicts
+from slimcheck.verdicts import Verdict, verdicts
+from slimcheck.verdicts_seen import look
 from slimcheck.waivers import Waiver, apply_waivers
 from slimspec.checkpoint import Checkpoint
 
@@ -74,21 +84,14 @@ def build(
 ) -> Report:
     """Judge a directory and report."""
     comparisons: list[Comparison] = []
-    results = judge(checkpoint, options, progress, comparisons)
+    contexts = contexts_of(checkpoint, options)
+    results = judge(checkpoint, options, progress, comparisons, contexts)
     unmatched = apply_waivers(
         results, waivers, narrowed=options.tensor is not None or bool(options.only_shards)
     )
     holders = [part.checkpoint for part in checkpoint.parts] or [checkpoint]
-    used: Counter[tuple[str, str]] = Counter(
-        (label, layer_kind(name))
-        for holder in holders
-        if holder.description
-        for name, label in holder.description.labels.items()
-        if name.endswith(".weight")
-    )
-    types: Counter[str] = Counter()
-    for (label, _), count in used.items():
-        types[label] += count
+    seen = look(checkpoint, contexts, read=options.level != "layout")
+    choices = choose(options.consumers, options.soc)
     return Report(
         directory=str(checkpoint.path),
         kind=checkpoint.kind,
@@ -98,10 +101,10 @@ def build(
         tensors=sum(len(holder.table.names) for holder in holders),
         files=sum(len(holder.shards) for holder in holders),
         nbytes=sum(holder.table.nbytes for holder in holders),
-        types=dict(types),
+        types=seen.labels,
         options=options,
         results=results,
-        verdicts=verdicts(results, used),
+        verdicts=verdicts(results, seen, choices, soc=options.soc, tp=options.tp),
         exit_code=_exit_code(results, unmatched),
         checkpoint=checkpoint,
         waivers=tuple(waivers),

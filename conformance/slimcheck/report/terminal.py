@@ -16,7 +16,7 @@ from slimcheck.numeric.table import text as numeric_text
 from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
 from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched
-from slimcheck.verdicts import OK
+from slimcheck.verdicts import OK, Verdict
 
 _FIELD = 10  # width of the field names
 _STYLES = {"ERROR": "bold red", "WARN": "yellow", "NOTE": "cyan", "WAIVED": "dim"}
@@ -86,7 +86,7 @@ def print_report(report: Report, console: Console, quiet: bool = False, lang: st
             _print_block(each, console, lang)
         console.print()
         _print_numeric(report, console)
-    _print_verdict(report, console, lang)
+    _print_verdict(report, console, lang, quiet)
 
 
 def _print_numeric(report: Report, console: Console) -> None:
@@ -139,6 +139,15 @@ def _print_line(line: Text, console: Console) -> None:
     console.print(line, soft_wrap=not console.is_terminal)
 
 
+def _print_advice(verdict: Verdict, console: Console, lang: str) -> None:
+    words = WORDS[lang]
+    lines = [(words["note"], note) for note in verdict.notes]
+    if verdict.serve:
+        lines.append((words["serve with"], verdict.serve))
+    for name, text in lines:
+        _print_line(Text(f"    {name}  {visible(text)}", style="dim"), console)
+
+
 def _print_heading(report: Report, console: Console, lang: str) -> None:
     who, what = heading(report, lang)
     first = f"slimcheck {slimspec.__version__}  {visible(report.directory)}"
@@ -146,13 +155,15 @@ def _print_heading(report: Report, console: Console, lang: str) -> None:
         _print_line(Text(line), console)
 
 
-def _print_verdict(report: Report, console: Console, lang: str) -> None:
+def _print_verdict(report: Report, console: Console, lang: str, quiet: bool = False) -> None:
     words = WORDS[lang]
     for verdict in report.verdicts:
-        reasons = f"  ({', '.join(map(visible, verdict.reasons))})" if verdict.reasons else ""
+        reasons = f"  ({'; '.join(map(visible, verdict.reasons))})" if verdict.reasons else ""
         style = "green" if verdict.verdict == OK else "yellow"
         said = (words[verdict.verdict], style)
         _print_line(Text.assemble(f"  {verdict.consumer:<20}", said, Text(reasons)), console)
+        if not quiet:
+            _print_advice(verdict, console, lang)
     for line in unmatched(report, lang):
         _print_line(Text(f"  {line}", style="yellow"), console)
     verdict_text, counts = conclusion(report, lang)

@@ -34,7 +34,7 @@ def _derived_quantize(ck: Context) -> str | None:
 def mindie_knows_the_effective_type(ck: Context) -> Iterator[Finding]:
     stated = _value(ck).get("quantize")
     effective = stated if stated is not None else _derived_quantize(ck)
-    known = consumers()["mindie"].config["quantize"]
+    known = consumers()["mindie-atb"].config["quantize"]
     if effective is not None and effective not in known:
         origin = "quantize" if stated is not None else "model_quant_type in lower case"
         yield Finding(
@@ -75,7 +75,7 @@ def mindie_accepts_fa_quant_type(ck: Context) -> Iterator[Finding]:
 def _mindie_member(
     ck: Context, key: str, member: str, described: bool = False
 ) -> Iterator[Finding]:
-    allowed = consumers()["mindie"].config[member]
+    allowed = consumers()["mindie-atb"].config[member]
     places = [(_quantization(ck), _CONFIG)]
     if described and ck.checkpoint.description:
         places.append((ck.checkpoint.description.metadata, ck.description_name))

@@ -20,7 +20,7 @@ from slimcheck.layouts import (
     types_of,
 )
 from slimcheck.registry import rule
-from slimcheck.verdicts import layer_kind
+from slimcheck.verdicts_seen import MOE, layer_kind
 from slimspec import layout
 from slimspec.quantize.affine import Variant
 from slimspec.schemes.w4a8_dynamic import ROW_CHUNKS, scale_bias_chunks
@@ -169,7 +169,7 @@ def sizes_suit_int32_and_blocks(ck: Context) -> Iterator[Finding]:
 @rule("W4A8-018")
 def dense_linears_have_two_levels(ck: Context) -> Iterator[Finding]:
     for cls in ck.of(*types_of("W4A8-018")):
-        dense = tuple(name for name in cls.names("weight") if layer_kind(name) == "linear")
+        dense = tuple(name for name in cls.names("weight") if layer_kind(name) != MOE)
         if dense and "weight_scale_second" not in cls.tensors:
             yield Finding(
                 "W4A8-018", "dense", "a dense linear without weight_scale_second",

@@ -1,0 +1,128 @@
+"""What an engine gets to see of a directory: labels by kind of layer, shapes, metadata, names."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slimcheck.layouts import label_of, rules_of
+from slimspec import layout
+from slimspec.checkpoint import CheckpointError
+
+if TYPE_CHECKING:
+    from slimcheck.context import Context, ModuleClass
+    from slimspec.checkpoint import Checkpoint
+
+LINEAR, MOE, HEAD = "linear", "moe", "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Modules of one label, one kind of layer and one set of shapes."""
+
+    label: str | None
+    layer: str
+    shapes: Mapping[str, tuple[int, ...]]  # suffix -> shape
+    env: Mapping[str, int] = field(default_factory=dict)  # n, k, g …
+    example: str = ""
+    nonzero: frozenset[str] | None = None  # tensors with an element other than 0; None = not read
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One directory.
+
+    Attributes:
+        pairs: (label, kind of layer) -> number of weights described so.
+        kinds: the modules that are stored.
+        metadata: members of the description that are no labels.
+        descriptions: names of the description files.
+        quantize: of config.json; "" if absent.
+        model_dtype: "F16", "BF16", "F32" or None.
+    """
+
+    pairs: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    kinds: Sequence[Kind] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    descriptions: tuple[str, ...] = ()
+    quantize: str = ""
+    model_dtype: str | None = None
+    directory: str = "DIR"
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Label -> number of weights."""
+        found: Counter[str] = Counter()
+        for (label, _), count in self.pairs.items():
+            found[label] += count
+        return dict(found)
+
+
+def layer_kind(weight: str) -> str:
+    """Kind of layer a weight belongs to, by its name."""
+    if ".experts." in weight:
+        return MOE
+    return HEAD if weight in ("lm_head.weight", "lm_head") or ".lm_head." in weight else LINEAR
+
+
+def look(checkpoint: "Checkpoint", contexts: Sequence["Context"], *, read: bool) -> Seen:
+    """Gather what engines see.
+
+    Args:
+        read: whether offsets may be read to see if they are zero.
+    """
+    holders = [context for context in contexts if context.where != "root"]
+    described = [c.checkpoint.description for c in holders if c.checkpoint.description]
+    first = described[0] if described else None
+    config = checkpoint.config
+    return Seen(
+        pairs=_pairs(holders),
+        kinds=[kind for context in holders for kind in _kinds(context, read)],
+        metadata=first.metadata if first else {},
+        descriptions=tuple(sorted({d.name.rpartition("/")[2] for d in described})),
+        quantize=str(config.value.get("quantize") or "") if config else "",
+        model_dtype=checkpoint.model_dtype,
+        directory=str(checkpoint.path),
+    )
+
+
+def _pairs(contexts: Sequence["Context"]) -> dict[tuple[str, str], int]:
+    found: Counter[tuple[str, str]] = Counter()
+    for context in contexts:
+        for name, label in context.labels.items():
+            if name.endswith(".weight"):
+                found[label, layer_kind(name)] += 1
+    return dict(found)
+
+
+def _kinds(context: "Context", read: bool) -> Iterator[Kind]:
+    for cls in context.classes:
+        label = label_of(cls, context.profile)
+        members: dict[str, list[str]] = {}
+        for member in cls.members:
+            members.setdefault(layer_kind(member + "."), []).append(member)
+        rules = rules_of(label, context.profile) if label else None
+        env = layout.bind(rules, cls.shapes).env if rules else {}
+        for layer, names in members.items():
+            nonzero = _nonzero(context, cls, names) if read else None
+            yield Kind(label, layer, cls.shapes, env, names[0], nonzero)
+
+
+def _nonzero(context: "Context", cls: "ModuleClass", members: Sequence[str]) -> frozenset[str]:
+    """Offsets of the class that are not all zero."""
+    found = set()
+    for suffix in cls.tensors:
+        if suffix == "weight_offset" and any(
+            _is_nonzero(context, f"{member}.{suffix}") for member in members
+        ):
+            found.add(suffix)
+    return frozenset(found)
+
+
+def _is_nonzero(context: "Context", tensor: str) -> bool:
+    try:
+        return bool(np.any(context.checkpoint.tensor(tensor)))
+    except CheckpointError:
+        return False  # IDX-001 says so
