@@ -14,6 +14,7 @@ from slimcheck.modules import Module
 from slimcheck.numeric.floats import FloatModel
 from slimcheck.numeric.measure import Agreement, Distance, agreement, distance
 from slimcheck.numeric.numerics import Stored, all_numerics, stored_linear
+from slimcheck.numeric.owners import STRANGE, Owners, cosine
 from slimcheck.numeric.records import Change, Comparison, Outcome
 from slimcheck.numeric.sample import choose, parse
 from slimcheck.numeric.transforms import Transforms
@@ -26,6 +27,7 @@ from slimspec.numeric import as_float32, to_dtype
 _FLOATS = ("F16", "BF16", "F32")
 _ISOLATED = 0.9  # equal codes, or a quarter of all rows: what differs was changed afterwards
 _ROWS = 0.25
+_SOME, _PARALLEL = 64, 0.9  # changed rows that are looked at; cosine of scaled ones
 _STRICT = 0.99  # of elements at uneven steps, whose methods differ in few
 _LARGE = 64 << 20  # bytes of a linear that is compared alone, for the memory it takes
 _SPARSE = ("W8A8S", "W16A16S", "W8A8SC", "W16A16SC")
@@ -59,7 +61,8 @@ def compare(
     threads = 1 if largest > _LARGE else threads or processors()
     with ThreadPoolExecutor(threads) as pool:
         made = list(pool.map(lambda module: _of_module(context, model, transforms, module), work))
-    return settle(row for rows in made for row in rows)
+    owners = Owners(context, model)
+    return [owners.claim(row) for row in settle(row for rows in made for row in rows)]
 
 
 def _is_quantized(context: Context, module: Module) -> bool:
@@ -74,7 +77,8 @@ def _of_module(
     try:
         if label is None or not _is_quantized(context, module):
             return list(_floats(context, model, module))
-        return [_linear(context, model, transforms, module, label)]
+        linear = _linear(context, model, transforms, module, label)
+        return [linear, *_floats(context, model, module)]
     except CheckpointError as error:
         return [Comparison(module.name, label or "", Outcome.NOT_JUDGED, note=str(error))]
 
@@ -103,9 +107,11 @@ def _float_row(
     if same.all():
         return Comparison(name, label, Outcome.EXACT, equal=1.0, sqnr=float("inf"))
     share = float(np.count_nonzero(same)) / same.size
-    if share < _ISOLATED and same.size - np.count_nonzero(same) > 1:
+    rows = same.ndim == 2 and _spared_rows(same, stored, cast)
+    if share < _ISOLATED and not rows and same.size - np.count_nonzero(same) > 1:
         note = "other numbers than the float model: folded, smoothed, rotated or trained"
-        return Comparison(name, label, Outcome.NOT_JUDGED, equal=share, note=note)
+        angle = cosine(stored, cast)
+        return Comparison(name, label, Outcome.NOT_JUDGED, equal=share, cosine=angle, note=note)
     at = np.unravel_index(int(np.argmin(same)), same.shape)
     place = tuple(int(i) for i in at)
     change = Change(
@@ -113,6 +119,15 @@ def _float_row(
         float(stored[at]), float(cast[at]),
     )  # fmt: skip
     return Comparison(name, label, Outcome.DIFFERS, equal=share, changes=(change,))
+
+
+def _spared_rows(same: NDArray[np.bool_], stored: Array, cast: Array) -> bool:
+    """Whether many rows are copies, and the others are no multiples of theirs."""
+    whole = same.all(axis=1)
+    if np.mean(whole) < _ROWS:
+        return False
+    angles = [abs(cosine(stored[row], cast[row])) for row in np.flatnonzero(~whole)[:_SOME]]
+    return float(np.median(angles)) < _PARALLEL
 
 
 def _linear(
@@ -157,7 +172,10 @@ def _judged(
         return _sparse(stored, weight, row, base)
     best = _best(stored, weight, module.name)
     apart = distance(stored, weight)
-    row = replace(row, equal=best.share if best else None, sqnr=apart.sqnr)
+    row = replace(
+        row, equal=best.share if best else None, sqnr=apart.sqnr,
+        cosine=None if stored.parts else apart.cosine,
+    )  # fmt: skip
     if stored.affine and not stored.parts:
         row = replace(
             row, worst=apart.worst, slack=apart.slack, clipped=apart.clipped / weight.size
@@ -251,7 +269,7 @@ def _isolated(best: Agreement, stored: Stored, apart: Distance) -> tuple[Change,
         near = _mostly(best) if stored.affine else best.share >= _STRICT and few
         if not near or (stored.affine and not apart.outside):
             return ()
-    elif not few:
+    elif not few and stored.affine and not apart.outside:
         return ()
     return tuple(replace(change, of=best.total[suffix]) for suffix, change in best.changes.items())
 
@@ -275,13 +293,16 @@ def settle(rows: Iterable[Comparison]) -> list[Comparison]:
 
     A norm whose change a linear undoes is TRANSFORMED. Linears of one name in other layers or
     experts follow the same recipe: where most of them are EXACT or BOUND, one whose codes are not
-    is no transform.
+    is no transform. Where most linears of all are so, nothing was rotated, and what points in
+    another direction than its float tensor is none of its own.
     """
     rows = list(rows)
     named = [row.numerics for row in rows if row.outcome is Outcome.TRANSFORMED]
     leaf = {row.name: (row.label, row.name.rpartition(".")[2]) for row in rows}
     good = Counter(leaf[row.name] for row in rows if row.outcome in _AS_MADE)
     unexplained = Counter(leaf[row.name] for row in rows if _open(row))
+    linears = [row for row in rows if not row.label.startswith("FLOAT") and row.sqnr is not None]
+    plain = bool(linears) and 2 * sum(row.outcome in _AS_MADE for row in linears) >= len(linears)
     settled = []
     for row in rows:
         kind = leaf[row.name]
@@ -293,8 +314,17 @@ def settle(rows: Iterable[Comparison]) -> list[Comparison]:
         elif _open(row) and good[kind] >= max(unexplained[kind], 1):
             note = f"{row.note}; its peers in other layers are as they should be"
             row = replace(row, outcome=Outcome.DIFFERS, note=note)
+        elif plain and is_strange(row):
+            note = f"points elsewhere (cosine {row.cosine:.2g}), most others are as they should be"
+            row = replace(row, outcome=Outcome.DIFFERS, note=note)
         settled.append(row)
     return settled
+
+
+def is_strange(row: Comparison) -> bool:
+    """Whether nothing explains a tensor that points in another direction than its float one."""
+    unjudged = row.outcome is Outcome.NOT_JUDGED and row.cosine is not None
+    return unjudged and not abs(row.cosine or 0.0) > STRANGE
 
 
 _AS_MADE = (Outcome.EXACT, Outcome.EXACT_UNDER, Outcome.BOUND)

@@ -12,7 +12,7 @@ from slimcheck.numeric.records import Change, Comparison, Outcome
 from slimspec import layout
 
 LINEAR, FLOAT = "VAL-101", "VAL-102"
-_OWN = {"W8A16": "W8A16-004", "W4A16": "W4A16-005"}  # types with a requirement of their own
+OF_TYPE = {"W8A16": "W8A16-004", "W4A16": "W4A16-005"}  # types with a requirement of their own
 
 
 def judge_numeric(
@@ -37,7 +37,7 @@ def judge_numeric(
 def requirement_of(context: Context, row: Comparison) -> str:
     """Which requirement a row speaks of."""
     base = layout.base_label(row.label, context.profile) or row.label
-    return FLOAT if base == "FLOAT" else _OWN.get(base, LINEAR)
+    return FLOAT if base == "FLOAT" else OF_TYPE.get(base, LINEAR)
 
 
 def _findings(context: Context, row: Comparison) -> Iterator[Finding]:

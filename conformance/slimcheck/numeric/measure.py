@@ -138,13 +138,27 @@ class Distance:
     first: tuple[int, ...] = ()
     signal: float = 0.0
     noise: float = 0.0
+    common: float = 0.0  # Σ w ŵ
+    power: float = 0.0  # Σ ŵ²
+
+    @property
+    def cosine(self) -> float:
+        """Σ w ŵ / √(Σ w² Σ ŵ²); 0 where one of them is zero or not finite."""
+        return cosine_of(self.common, self.signal, self.power)
 
     @property
     def sqnr(self) -> float | None:
         """10 log10(Σw² / Σ(w - ŵ)²) dB."""
         if self.noise == 0:
             return float("inf") if self.signal else None
-        return float(10 * np.log10(self.signal / self.noise)) if self.signal else None
+        with np.errstate(all="ignore"):
+            return float(10 * np.log10(self.signal / self.noise)) if self.signal else None
+
+
+def cosine_of(common: float, one: float, other: float) -> float:
+    """Cosine from Σ x y, Σ x², Σ y²."""
+    product = one * other
+    return common / product**0.5 if product > 0 and np.isfinite(product) else 0.0
 
 
 def distance(stored: Stored, weight: NDArray[Any], extra: float = 0.0) -> Distance:
@@ -167,6 +181,8 @@ def distance(stored: Stored, weight: NDArray[Any], extra: float = 0.0) -> Distan
             back = stored.scheme.dequantize(there)
             found.signal += float(np.square(w, dtype=np.float64).sum())
             found.noise += float(np.square(w - back, dtype=np.float64).sum())
+            found.common += float(np.multiply(w, back, dtype=np.float64).sum())
+            found.power += float(np.square(back, dtype=np.float64).sum())
             found.elements += w.size
             if stored.affine and not stored.parts:
                 _steps(found, stored, there, w, unit, derived, extra, rows.start)

@@ -40,6 +40,7 @@ class Comparison:
         slack: largest allowance beyond half a step that rounding may need, in steps.
         clipped: share of the elements past the last code.
         sqnr: of the weight as it is used, in dB; inf where it is equal; None where not computed.
+        cosine: of the angle between the weight as it is used and the float one.
         changes: of an outcome DIFFERS.
         note: what else there is to say; the reason of NOT JUDGED.
     """
@@ -53,6 +54,7 @@ class Comparison:
     slack: float | None = None
     clipped: float = 0.0
     sqnr: float | None = None
+    cosine: float | None = None
     changes: tuple[Change, ...] = field(default=())
     note: str = ""
 

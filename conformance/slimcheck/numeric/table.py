@@ -87,6 +87,7 @@ def _row(row: Comparison) -> dict[str, Any]:
         "name": row.name, "label": row.label, "verdict": str(row.outcome),
         "numerics": row.numerics, "equal": row.equal, "worst_steps": _finite(row.worst),
         "slack_steps": _finite(row.slack), "clipped": row.clipped, "sqnr_db": _finite(row.sqnr),
+        "cosine": row.cosine,
         "identical": row.sqnr == math.inf, "note": row.note,
         "changes": [_change(change) for change in row.changes],
     }  # fmt: skip

@@ -29,6 +29,7 @@ Vector = NDArray[np.float64]
 Floats = NDArray[np.float32]
 _ROUNDS = 12
 _LARGEST = 1 << 26  # elements of a weight that is fitted
+_UNDONE = 0.95  # of the columns behind have to undo the factors of the rows
 _SPREAD = 0.01  # factors that differ less are none
 _VAGUE = 0.02  # relative error of factors that would explain anything
 _STRAY = 1e-3  # of the codes may miss where factors were estimated
@@ -87,17 +88,39 @@ class Transforms:
                 if apart.outside <= apart.elements * (_STRAY if error else 0):
                     what = f"smoothing by {other}" + (", rows scaled" if with_rows else "")
                     return Explained(what, apart.sqnr, apart.worst, apart.slack)
-        return self._rows_only(stored, back, w, unit)
+        return self._rows_only(stored, name, back, w)
 
-    def _rows_only(self, stored: Stored, back: Floats, w: Floats, unit: float) -> Explained | None:
-        """Rows scaled for the linear behind; one or a few such rows would be damaged scales."""
+    def _rows_only(self, stored: Stored, name: str, back: Floats, w: Floats) -> Explained | None:
+        """Rows scaled for the linear behind, whose columns have to undo it."""
         rows, error = _row_factors(back, w)
-        if error > _VAGUE or np.mean(np.abs(rows - 1) > _SPREAD) < 0.5:
+        middle = float(np.median(rows))
+        if error > _VAGUE or not middle or np.mean(np.abs(rows / middle - 1) > _SPREAD) < 0.5:
             return None
-        apart = distance(stored, (rows[:, None] * w).astype(np.float32), extra=2 * unit + error)
+        extra = 2 * ROUNDING[stored.dtype.name] + error
+        apart = distance(stored, (rows[:, None] * w).astype(np.float32), extra=extra)
         if apart.outside:
             return None
-        return Explained("rows scaled", apart.sqnr, apart.worst, apart.slack)
+        for module, there in self._linears(name):
+            fit = self._fitted(module, there) if there.shape[1] % rows.size == 0 else None
+            if fit is None or fit.error > _VAGUE:
+                continue
+            product = fit.columns * self._repeated(rows, fit.columns.size)
+            close = np.abs(product / np.median(product) - 1) <= _SPREAD + fit.error + error
+            if np.mean(close) >= _UNDONE:
+                what = f"rows scaled for {module}"
+                return Explained(what, apart.sqnr, apart.worst, apart.slack)
+        return None
+
+    def _linears(self, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The other linears of the layer, with their float weights."""
+        layer = layer_of(name)
+        for other in self._ck.table.names:
+            module, _, suffix = other.rpartition(".")
+            if suffix != "weight" or module == name or layer_of(module) != layer:
+                continue
+            there = self._model.tensor(other)
+            if there is not None and there.ndim == 2 and there.size:
+                yield module, there
 
     def _inverses(self, name: str, k: int) -> Iterator[tuple[str, Vector, float]]:
         """(tensor, its own factor, error of that) of what gives the layer's linear its k inputs."""
