@@ -9,6 +9,7 @@ import slimspec
 
 _COMMANDS = {
     "quantize": "quantize a float directory into a conforming directory",
+    "evaluate": "tell what quantization cost: SQNR, cosine, KL, perplexity",
     "dequantize": "turn a quantized directory back into a float directory",
     "compress": "split a sparse directory over ranks and compress it into parts",
     "decompress": "rebuild the sparse directory from compressed parts",

@@ -173,12 +173,20 @@ class CalibrationRun:
         for layer, seen, last in self._float_layers():  # noqa: B007
             linear.next_layer()
             self._heads(layer, seen, states)
-        if "lm_head" in rules and rules["lm_head"].type != KEEP:
-            for h in last:
-                self._decoder().head(h)
+        self._behind_the_layers(rules, last)
         self.model.linear = None
         self.result.inputs = linear.params()
         self._keep_widest(states)
+
+    def _behind_the_layers(self, rules: Mapping[str, Rule], hidden: list[NDArray]) -> None:
+        """Run lm_head, or an encoder's pooler, where it is quantized too."""
+        ends = {"lm_head": Decoder, "pooler.dense": Encoder}
+        for name, kind in ends.items():
+            if not isinstance(self.model, kind) or rules.get(name, Rule(name, KEEP)).type == KEEP:
+                continue
+            run = self.model.head if isinstance(self.model, Decoder) else self.model.pooled
+            for h in hidden:
+                run(h)
 
     def _observe_v1(self, rules: Mapping[str, Rule], solver: Solver | None) -> None:
         settings, model = self.settings, self.model

@@ -27,7 +27,7 @@ from slimspec.smooth.scales import (
     smooth_scale,
     weight_scale,
 )
-from slimspec.sparse.lowbit import quantize_lowbit
+from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit
 
 from .settings import LOWBIT, Settings
 
@@ -125,7 +125,12 @@ def _scale(
     raise CheckpointError(f"anti_method {method!r}: expected m1, m2, m3, m4, m5 or m6")
 
 
-def _lowbit(seen: Statistics, batches: Sequence[NDArray], consumers: list[NDArray]) -> NDArray:
+def _lowbit(
+    seen: Statistics,
+    batches: Sequence[NDArray],
+    consumers: list[NDArray],
+    options: LowBitOptions,
+) -> NDArray:
     """The scale of do_smooth, searched with the low-bit quantizer itself (math.md 7.1)."""
     shift = as_float32(seen.shift)
     x = np.concatenate([as_float32(batch) - shift for batch in batches])
