@@ -3,8 +3,8 @@
 * `tensor` {name, dtype, shape, fill | values | diagonal}: add or replace;
 * `tensor-remove` {name}; `tensor-rename` {name, to | replace}, `replace` a pair of old and new
   text within the names; `tensor-copy` {name, to};
-* `tensor-values` {name, at, value}: one element by flat position, or each of a list of them
-  ("NaN" and "Infinity" as text: JSON has no such numbers);
+* `tensor-values` {name, at, value}: one element by flat position; with `stop` or `step` every
+  step-th from there on ("NaN" and "Infinity" as text: JSON has no such numbers);
 * `tensor-cast` {name, dtype}: the numbers in another dtype;
 * `tensor-multiply` {name, by}: every element; products of integers are rounded half to even;
 * `tensor-crop` {name, shape}: the first rows, columns, …; null keeps all of a dimension.
@@ -84,7 +84,10 @@ def _values(directory: Path, op: Operation) -> None:
     value = op["value"]
 
     def change(array: NDArray[Any]) -> NDArray[Any]:
-        array.reshape(-1)[op["at"]] = float(value) if isinstance(value, str) else value
+        flat = array.reshape(-1)
+        many = "stop" in op or "step" in op
+        where = slice(op["at"], op.get("stop"), op.get("step")) if many else op["at"]
+        flat[where] = float(value) if isinstance(value, str) else value
         return array
 
     _edit(directory, op, change)
