@@ -4,11 +4,11 @@ Modules come in the order in which their weights lie in the files, so that readi
 sequential pass; what a module has read is dropped with it, so memory holds one module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
 from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
 from slimspec import layout
+from slimspec.checkpoint import CheckpointError
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES, packing_of
 
+Stats = TypeVar("Stats")
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
 
@@ -158,20 +160,42 @@ class Module:
         """Statistics of `codes`; their blocks are those of the file where codes are stored so."""
         if self.codes is None:
             return None
-        packed = self.codes.size != self.array("weight").size
-        return integer_stats(self.codes, 0 if packed else self.begin("weight"))
+        if self.codes.size != self.array("weight").size:  # packed
+            return integer_stats(self.codes)
+        codes, begin = self.codes, self.begin("weight")
+        return self._read(lambda path: integer_stats(codes, begin, path), "weight")
 
     def floats(self, suffix: str) -> FloatStats:
         """Statistics of a tensor of dtype F16, BF16 or F32."""
         if suffix not in self._floats:
             dtype = self.cls.tensors[suffix].dtype
-            self._floats[suffix] = float_stats(self.array(suffix), dtype, self.begin(suffix))
+            values, begin = self.array(suffix), self.begin(suffix)
+            self._floats[suffix] = self._read(
+                lambda path: float_stats(values, dtype, begin, path), suffix
+            )
         return self._floats[suffix]
+
+    def _read(self, statistics: Callable[[Path], Stats], suffix: str) -> Stats:
+        """Call with the file of a tensor. Raises: CheckpointError if it cannot be read."""
+        table = self._context.checkpoint.table
+        file = table.file(table.index(self.tensor(suffix)))
+        try:
+            return statistics(self._context.checkpoint.path / file)
+        except OSError as error:
+            name = self.tensor(suffix)
+            raise CheckpointError(f"{file}: tensor {name!r} cannot be read ({error})") from None
 
     def begin(self, suffix: str) -> int:
         """Where the bytes of a tensor begin in its file."""
         table = self._context.checkpoint.table
         return int(table.begin[table.index(self.tensor(suffix))])
+
+    def release(self) -> None:
+        """Let go of everything that was read."""
+        self._arrays.clear()
+        self._floats.clear()
+        for name in ("codes", "integers", "zero_rows", "deq_scale"):
+            self.__dict__.pop(name, None)
 
     @property
     def row_sum(self) -> NDArray[np.int64] | None:

@@ -145,8 +145,12 @@ def _run_together(
 
 def _judge(context: Context, job: Job, rules: Rules) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
-    while job.modules:
-        _judge_module(context, job.modules.pop(0), job, rules)
+    for module in job.modules:
+        try:
+            _judge_module(context, module, job, rules)
+        finally:
+            module.release()
+    job.modules.clear()
     return job
 
 

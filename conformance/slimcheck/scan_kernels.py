@@ -6,6 +6,7 @@
 import numpy as np
 from numba import njit
 
+BLOCK = 4096
 _CHUNK = 128  # values whose sum fits int16 and whose number fits uint8
 _SHIFT, _MOST = np.int8(126), np.uint8(252)  # v + 126 as uint8 is above 252 for v beyond ±126
 
@@ -14,14 +15,16 @@ _SHIFT, _MOST = np.int8(126), np.uint8(252)  # v + 126 as uint8 is above 252 for
 def _segment(x):  # type: ignore[no-untyped-def]
     """Smallest, largest, sum, and number of values beyond ±126 of an int8 array.
 
-    Intermediates are narrowed by hand: numba widens sums, and then does not vectorize well.
+    Intermediates are narrowed by hand (numba widens sums), and chunks have a constant length: so
+    the loop is vectorized.
     """
     least = most = x[0]
     total = ends = np.int64(0)
-    for at in range(0, x.size, _CHUNK):
+    whole = x.size // _CHUNK * _CHUNK
+    for at in range(0, whole, _CHUNK):
         part = x[at : at + _CHUNK]
         partial, count = np.int16(0), np.uint8(0)
-        for i in range(part.size):
+        for i in range(_CHUNK):
             v = part[i]
             least = v if v < least else least
             most = v if v > most else most
@@ -29,22 +32,30 @@ def _segment(x):  # type: ignore[no-untyped-def]
             count = np.uint8(count + np.uint8(np.uint8(v + _SHIFT) > _MOST))
         total += partial
         ends += count
+    for i in range(whole, x.size):
+        v = x[i]
+        least = v if v < least else least
+        most = v if v > most else most
+        total += v
+        ends += np.uint8(v + _SHIFT) > _MOST
     return least, most, total, ends
 
 
 @njit(nogil=True, cache=True)
-def int8_rows(x, k, lead, step, row_sum, row_min, row_max, low, high, ends):  # type: ignore[no-untyped-def]
-    """Fill the statistics of rows and of blocks; return how many values lie beyond ±126.
+def int8_rows(x, k, base, lead, row_sum, row_min, row_max, low, high, ends):  # type: ignore[no-untyped-def]
+    """Fill the statistics of rows and of 4 KiB blocks; return how many values lie beyond ±126.
 
-    Args: x int8 [n·k]; `lead` bytes lie before the first whole block of `step`; row_sum int64,
-    row_min, row_max int8 [n]; low, high int8 and ends int64 [blocks].
+    Args: x int8: whole rows of k, the first at element `base` of the tensor; `lead` elements of the
+    tensor lie before its first whole block; row_sum int64, row_min, row_max int8 of these rows;
+    low, high int8 and ends int64 of all blocks.
     """
     beyond, at = np.int64(0), 0
     for r in range(row_sum.size):
         stop_row = at + k
         while at < stop_row:
-            block = (at - lead) // step if at >= lead else -1
-            stop = min(lead + (block + 1) * step, stop_row)
+            place = base + at
+            block = (place - lead) // BLOCK if place >= lead else -1
+            stop = min(lead + (block + 1) * BLOCK - base, stop_row)
             least, most, total, count = _segment(x[at:stop])
             beyond += count
             row_sum[r] += total
@@ -72,22 +83,24 @@ def _words(x, exponent):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def float_words(x, exponent, lead, step, low, high):  # type: ignore[no-untyped-def]
+def float_words(x, exponent, base, lead, step, low, high):  # type: ignore[no-untyped-def]
     """Fill the extremes of blocks; return the first place without a finite number, or -1.
 
-    Args: x uint16 or uint32; `lead` words lie before the first whole block of `step` words; low,
-    high of the dtype of x [blocks].
+    Args: x uint16 or uint32, the first at element `base` of the tensor; `lead` elements lie before
+    the first whole block of `step`; low (all set) and high (0) of the dtype of x, of all blocks.
     """
     first, at = -1, 0
     while at < x.size:
-        block = (at - lead) // step if at >= lead else -1
-        stop = min(lead + (block + 1) * step, x.size)
+        place = base + at
+        block = (place - lead) // step if place >= lead else -1
+        stop = min(lead + (block + 1) * step - base, x.size)
         least, most, special = _words(x[at:stop], exponent)
         if 0 <= block < low.size:
-            low[block], high[block] = least, most
+            low[block] = min(low[block], least)
+            high[block] = max(high[block], most)
         if special and first < 0:
             for i in range(at, stop):
                 if first < 0 and (x[i] & exponent) == exponent:
-                    first = i
+                    first = base + i
         at = stop
     return first

@@ -4,7 +4,10 @@ Every value rule takes its numbers from here, so that the bytes are read once. L
 through compiled kernels (`scan_kernels`), small ones through the plain form: the same integers.
 """
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from slimspec.numeric.jit import jit_pays
 
 BLOCK = 4096  # bytes that file systems and downloads lose together, aligned in the file
+_PIECE = 1 << 20  # bytes that are read at once
 EXPONENT: dict[str, Any] = {  # bits that are all set in NaN and Inf, and in no number
     "F16": np.uint16(0x7C00),
     "BF16": np.uint16(0x7F80),
@@ -66,8 +70,13 @@ class IntegerStats:
     ends: Integers
 
 
-def integer_stats(codes: NDArray[np.int8], begin: int = 0) -> IntegerStats:
-    """Return the statistics of int8 [n, k] that starts at byte `begin` of its file."""
+def integer_stats(
+    codes: NDArray[np.int8], begin: int = 0, path: Path | None = None
+) -> IntegerStats:
+    """Return the statistics of int8 [n, k] that starts at byte `begin` of its file.
+
+    Args: path: the file, where `codes` are a map of it: large ones are read in pieces instead.
+    """
     (n, k), flat = codes.shape, codes.reshape(-1)
     lead, count = _grid(begin, flat.size, BLOCK)
     low, high = np.full(count, 127, np.int8), np.full(count, -128, np.int8)
@@ -77,7 +86,11 @@ def integer_stats(codes: NDArray[np.int8], begin: int = 0) -> IntegerStats:
 
         row_sum = np.zeros(n, np.int64)
         row_min, row_max = np.full(n, 127, np.int8), np.full(n, -128, np.int8)
-        beyond = int(int8_rows(flat, k, lead, BLOCK, row_sum, row_min, row_max, low, high, ends))
+        beyond = 0
+        for at, piece in _pieces(flat, begin, path, k):
+            r = slice(at // k, (at + piece.size) // k)
+            rows = row_sum[r], row_min[r], row_max[r]
+            beyond += int(int8_rows(piece, k, at, lead, *rows, low, high, ends))
     else:
         row_sum = codes.sum(axis=1, dtype=np.int64)
         row_min = codes.min(axis=1, initial=127)
@@ -92,6 +105,37 @@ def integer_stats(codes: NDArray[np.int8], begin: int = 0) -> IntegerStats:
     return IntegerStats(row_sum, wide_min, wide_max, beyond, Blocks(lead, BLOCK, low, high), ends)
 
 
+def _pieces(
+    flat: NDArray[Any], begin: int, path: Path | None, unit: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (first element, elements) of about a megabyte, in multiples of `unit` elements.
+
+    Reading into one buffer that stays in the cache is faster than mapping page after page.
+    """
+    if path is None:
+        yield 0, flat
+        return
+    step = max(_PIECE // flat.itemsize // unit, 1) * unit
+    buffer = np.empty(min(step, flat.size), flat.dtype)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        for at in range(0, flat.size, step):
+            piece = buffer[: min(step, flat.size - at)]
+            _fill(handle, piece, begin + at * flat.itemsize)
+            yield at, piece
+    finally:
+        os.close(handle)
+
+
+def _fill(handle: int, piece: NDArray[Any], offset: int) -> None:
+    view = piece.view(np.uint8).data
+    while view:
+        size = os.preadv(handle, [view], offset)
+        if not size:
+            raise OSError("the file is shorter than its header says")
+        view, offset = view[size:], offset + size
+
+
 @dataclass(frozen=True, slots=True)
 class FloatStats:
     """Of a float tensor: flat position of the first NaN or Inf (-1: none), and blocks of words."""
@@ -100,8 +144,10 @@ class FloatStats:
     blocks: Blocks
 
 
-def float_stats(values: NDArray[Any], tag: str, begin: int = 0) -> FloatStats:
-    """Return the statistics of a tensor of dtype `tag` (F16, BF16 or F32)."""
+def float_stats(
+    values: NDArray[Any], tag: str, begin: int = 0, path: Path | None = None
+) -> FloatStats:
+    """Return the statistics of a tensor of dtype `tag` (F16, BF16 or F32); see `integer_stats`."""
     exponent = EXPONENT[tag]
     words = values.reshape(-1).view(exponent.dtype)
     step = BLOCK // words.itemsize
@@ -109,11 +155,15 @@ def float_stats(values: NDArray[Any], tag: str, begin: int = 0) -> FloatStats:
     if lead % words.itemsize:  # a tensor that is not aligned has no whole blocks of its words
         lead, count = 0, 0
     lead //= words.itemsize
-    low, high = np.zeros(count, words.dtype), np.zeros(count, words.dtype)
+    low = np.full(count, np.iinfo(words.dtype).max, words.dtype)
+    high = np.zeros(count, words.dtype)
     if jit_pays(words.size):
         from slimcheck.scan_kernels import float_words
 
-        first = int(float_words(words, exponent, lead, step, low, high))
+        first = -1
+        for at, piece in _pieces(words, begin, path, 1):
+            found = int(float_words(piece, exponent, at, lead, step, low, high))
+            first = found if first < 0 else first
     else:
         special = (words & exponent) == exponent
         first = int(np.argmax(special)) if special.any() else -1
