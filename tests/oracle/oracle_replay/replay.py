@@ -74,7 +74,7 @@ def replay(path: Path) -> CaseReport:
         report.skipped["no quantized checkpoint with a description"] += 1
     for output in case.outputs:
         profile = open_checkpoint(output.path).profile.name
-        for name, label in _linears(output).items():
+        for name, label in linears(output).items():
             try:
                 report.linears.append(_redo(case, output, profile, name, label))
             except NotReplayedError as why:
@@ -87,7 +87,7 @@ def replay(path: Path) -> CaseReport:
     return report
 
 
-def _linears(output: Output) -> dict[str, str]:
+def linears(output: Output) -> dict[str, str]:
     """Return linear -> label; norms and the parents of TP shards are left out."""
     found = {}
     for name, label in output.labels.items():
