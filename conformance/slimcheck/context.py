@@ -142,24 +142,40 @@ class Context:
 
     @cached_property
     def classes(self) -> list[ModuleClass]:
-        table = self.checkpoint.table
-        modules: dict[str, list[tuple[str, Spec]]] = {}
-        labels = self.labels
-        for row, name in enumerate(table.names):
-            module, _, suffix = name.rpartition(".")
-            spec = Spec(table.dtype(row), table.shape(row), labels.get(name))
-            modules.setdefault(module, []).append((suffix, spec))
-        classes: dict[tuple[tuple[tuple[str, Spec], ...], bool], ModuleClass] = {}
+        looks, modules = self._looks()
+        classes: dict[tuple[tuple[int, ...], bool], ModuleClass] = {}
         for module, found in modules.items():
-            found.sort(key=_suffix)
+            found.sort()
             key = (tuple(found), is_norm_copy(module, self.profile))
             known = classes.get(key)
             if known is None:
-                tensors = dict(found)
+                tensors = dict(sorted((looks[i] for i in reversed(found)), key=_suffix))
                 weight = None if key[1] else tensors.get("weight")
                 known = classes[key] = ModuleClass(weight.label if weight else None, tensors)
             known.members.append(module)
         return list(classes.values())
+
+    def _looks(self) -> tuple[list[tuple[str, Spec]], dict[str, list[int]]]:
+        """Every (suffix, spec) that occurs, and by module the positions in it of its tensors.
+
+        There are a few dozen looks and perhaps a million tensors: a module is some small integers.
+        """
+        table, labels = self.checkpoint.table, self.labels
+        known: dict[tuple[str, int, int, str | None], int] = {}
+        modules: dict[str, list[int]] = {}
+        columns = zip(
+            table.names, table.dtype_codes.tolist(), table.shape_ids.tolist(), strict=True
+        )
+        for name, code, shape in columns:
+            module, _, suffix = name.rpartition(".")
+            look = known.setdefault((suffix, code, shape, labels.get(name)), len(known))
+            if module in modules:
+                modules[module].append(look)
+            else:
+                modules[module] = [look]
+        tags, shapes = table.dtype_tags, table.shapes
+        looks = [(s, Spec(tags[code], shapes[shape], label)) for s, code, shape, label in known]
+        return looks, modules
 
     @cached_property
     def class_of(self) -> Mapping[str, ModuleClass]:

@@ -5,7 +5,7 @@ users.md 1.2 row 115.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple, overload
 
@@ -75,10 +75,12 @@ class RecordReader:
             members: tensor name -> record.
             complete: whether no member was lost before; otherwise gaps mean nothing.
         """
+        append = self._append()
         for name, record in members.items():
             if not name.isprintable() or not 0 < len(name) <= NAME_LIMIT:
                 self._note_name(name)
-            self._record(name, record)
+            if not append(name, record):
+                self._record(name, record)
         lost = {"header-record", "header-dtype", "header-shape", "offsets-range"}
         self._check_cover(complete=complete and lost.isdisjoint(d.code for d in self.defects))
 
@@ -94,6 +96,42 @@ class RecordReader:
         if not name.isprintable():
             found = f"the name {clip(name, 80)!r} holds control characters"
             self._note("name-control-characters", found, "printable characters", name)
+
+    def _append(self) -> Callable[[str, Any], bool]:
+        """Return a function that takes in a record without fault; it refuses any other.
+
+        It is `_record` for the common case: headers have hundreds of thousands of records.
+        """
+        entries, shapes, start, room = self.entries, self._shapes, self._start, self._room
+        name_of, code_of, shape_of = (
+            entries.names.append,
+            entries.codes.append,
+            entries.shapes.append,
+        )
+        begin_of, end_of = entries.begins.append, entries.ends.append
+
+        def append(name: str, record: Any) -> bool:
+            try:
+                dtype, stated = record["dtype"], record["shape"]
+                begin, end = record["data_offsets"]
+                bits = BITS[dtype]
+                plain = len(record) == 3 and type(begin) is int and type(end) is int
+            except (KeyError, TypeError, ValueError):
+                return False
+            elements = _elements(stated)
+            if not plain or elements is None or not 0 <= begin <= end <= room:
+                return False
+            if (end - begin) * 8 != elements * bits:
+                return False
+            shape = tuple(stated)
+            name_of(name)
+            code_of(CODES[dtype])
+            shape_of(shapes.setdefault(shape, shape))
+            begin_of(start + begin)
+            end_of(start + end)
+            return True
+
+        return append
 
     def _record(self, name: str, record: Any) -> None:
         if not isinstance(record, dict) or record.keys() != _MEMBERS:
