@@ -1,0 +1,80 @@
+"""The scan: any number of threads gives one report; shards and tensors narrow it."""
+
+from pathlib import Path
+
+import pytest
+
+from slimcheck.engine import Options, judge
+from slimcheck.run import RunError, run
+from slimspec.checkpoint import open_checkpoint
+from slimspec.data import folder
+
+VALID = folder("golden") / "checkpoints" / "valid"
+
+
+def said(results):
+    return [
+        (r.requirement.id, r.status, [(g.kind, g.found, g.tensors) for g in r.groups])
+        for r in results
+    ]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A checkpoint with a hole in its data."""
+    import shutil
+
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(VALID / "w8a8-a0-bf16", directory)
+    file = next(directory.glob("*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 9000] = bytes(9000)
+    file.chmod(0o644)
+    file.write_bytes(content)
+    return directory
+
+
+def test_threads_do_not_change_the_report(damaged, monkeypatch):
+    from slimcheck import scan
+
+    monkeypatch.setattr(scan, "_JOB", 1)
+    reports = [
+        said(judge(open_checkpoint(damaged), Options(threads=threads))) for threads in (1, 2, 5)
+    ]
+    assert reports[0] == reports[1] == reports[2]
+    assert any(groups for _, _, groups in reports[0])
+
+
+def test_memory_bound_lets_one_job_run(damaged, monkeypatch):
+    from slimcheck import scan
+
+    one = said(judge(open_checkpoint(damaged), Options(threads=1)))
+    monkeypatch.setattr(scan, "_IN_FLIGHT", 1)
+    assert said(judge(open_checkpoint(damaged), Options(threads=3))) == one
+
+
+def test_progress_counts_every_byte_once(damaged):
+    seen: list[tuple[int, int]] = []
+    judge(open_checkpoint(damaged), Options(threads=2), lambda n, total: seen.append((n, total)))
+    assert {total for _, total in seen} == {sum(n for n, _ in seen)}
+    assert sum(n for n, _ in seen) == open_checkpoint(damaged).table.nbytes
+
+
+def test_only_the_shards_asked_for_are_read(damaged):
+    names = [shard.name for shard in open_checkpoint(damaged).shards]
+    assert any(
+        group.tensors for r in run(damaged, only_shards=[names[0]]).failed for group in r.groups
+    )
+    with pytest.raises(RunError, match="no such file"):
+        run(damaged, only_shards=["absent-*"])
+
+
+def test_unreadable_weight_is_named(damaged, monkeypatch):
+    from slimcheck import modules
+
+    def fail(*args):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(modules, "integer_stats", fail)
+    (found,) = (r for r in run(damaged).failed if r.requirement.id == "IDX-001")
+    assert "Input/output error" in found.groups[0].found
