@@ -189,6 +189,14 @@ def test_interrupt_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_cache_of_latent_attention_is_refused(
+    build: Build, calib_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--calib_file", str(calib_file), "--use_kvcache_quant", "True"]
+    assert main(["quantize", str(build("deepseek_v3")), str(tmp_path / "q"), *options]) == 4
+    assert "use_kvcache_quant False" in capsys.readouterr().err
+
+
 def test_expert_without_a_token_is_named(build: Build) -> None:
     folder = build("qwen3_moe", "bfloat16")
     run = CalibrationRun(open_float(folder), [np.array([5])], Settings("v1"))

@@ -100,6 +100,11 @@ class CalibrationRun:
         architecture = read_architecture(float_model.config, str(float_model.path))
         numerics = model_numerics(float_model, settings.load_dtype)
         attend = attend_fused if settings.fused else None
+        if settings.cache and architecture.latent:
+            raise CheckpointError(
+                f"{architecture.where}: latent attention caches no keys and values; set "
+                "use_kvcache_quant False, or use_fa_quant True"
+            )
         self.model: Decoder | Encoder
         if architecture.model_type in ENCODERS:
             self.model = Encoder(architecture, weights, numerics)
@@ -261,7 +266,8 @@ class CalibrationRun:
 
     def _decoder(self) -> Decoder:
         if not isinstance(self.model, Decoder):
-            raise CheckpointError(f"{self.model.architecture.where}: an encoder has no lm_head")
+            where = self.model.architecture.where
+            raise CheckpointError(f"{where}: an encoder has no cache, no lm_head and no FAQuant")
         return self.model
 
     def _record_states(self) -> StatesRecorder | None:
