@@ -66,6 +66,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--producer", metavar="PROFILE", help="judge as this producer profile (default: detected)")
     add("--consumer", metavar="NAME[@VERSION]", action="append", default=[],
         help="also hold the directory to what this engine needs (repeatable)")  # fmt: skip
+    add("--dask", metavar="ADDRESS", default="",
+        help="scan the values on the workers of this Dask scheduler")  # fmt: skip
     add("--soc", metavar="NAME", default="", help="chip that will serve it: 910B, 910C, 310P, 950")
     add("--tp", metavar="N", type=int, help="number of tensor-parallel ranks that will serve it")
     add("--select", metavar="GLOB", action="append", default=[],
@@ -121,6 +123,7 @@ def _check(argv: Sequence[str]) -> int:
                 strict=args.strict,
                 tp=args.tp,
                 soc=args.soc,
+                dask=args.dask,
                 waive=args.waive,
                 only_shards=args.only_shards,
                 threads=args.threads,

@@ -46,6 +46,7 @@ class Options:
     float_model: str | None = None  # directory that level numeric compares with
     sample: str = "all"  # of the linears, for level numeric
     soc: str = ""  # chip that will serve
+    dask: str = ""  # address of a scheduler whose workers scan the values
 
     def chooses(self, requirement: str) -> bool:
         if self.select and not any(fnmatchcase(requirement, glob) for glob in self.select):
@@ -174,7 +175,13 @@ def _run_values(
     if not rules or context.where == "root":
         return []
     work = select(context, options.tensor, options.only_shards)
-    findings, applied = scan(context, work, rules, threads=options.threads, progress=progress)
+    if options.dask:
+        from slimcheck.distributed import scan_on_cluster
+
+        keys = [rule.requirement for rule, _ in rules]
+        findings, applied = scan_on_cluster(context, work, keys, options, progress)
+    else:
+        findings, applied = scan(context, work, rules, threads=options.threads, progress=progress)
     applicable |= applied
     for key, rule in registry.after_rules().items():
         if key in chosen:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from slimcheck.consumers import choose, socs
+from slimcheck.distributed import ClusterError
 from slimcheck.engine import LEVELS, Options
 from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
@@ -42,6 +43,7 @@ def run(
     float_model: str | Path | None = None,
     sample: str = "all",
     soc: str = "",
+    dask: str = "",
     progress: Progress | None = None,
 ) -> Report:
     """Judge a directory.
@@ -59,10 +61,12 @@ def run(
         raise RunError(f"--tp {tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
     _check_names(level, producer, (*select, *ignore))
     soc = _check_engines(consumers, soc)
+    if dask and level == "layout":
+        raise RunError("--dask spreads the scan of values: not with --level layout")
     _check_numeric(level, float_model, sample)
     options = Options(
         level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp,
-        tuple(only_shards), threads, str(float_model) if float_model else None, sample, soc,
+        tuple(only_shards), threads, str(float_model) if float_model else None, sample, soc, dask,
     )  # fmt: skip
     try:
         waivers = [waiver for file in waive for waiver in read_waivers(file)]
@@ -71,7 +75,7 @@ def run(
         _check_tensor(checkpoint, tensor)
         _check_shards(checkpoint, only_shards)
         return build(checkpoint, options, waivers, progress)
-    except (CheckpointError, WaiverError) as error:
+    except (CheckpointError, WaiverError, ClusterError) as error:
         raise RunError(str(error)) from None
 
 
