@@ -53,6 +53,7 @@ def apply_symmetric(
     group_size: int = 0,
     min_scale: NDArray | float = 1.0,
     max_scale: NDArray | float = 1.0,
+    name: str = "weight",
 ) -> Rounded:
     """Return q = clip(round_half_even(w/s + shift), -2^(bits-1), 2^(bits-1) - 1).
 
@@ -61,7 +62,7 @@ def apply_symmetric(
     Args: w [n, k]; shift [n, k] or None; min_scale, max_scale scalars or [n, k/g].
     Source: math.md 3.6; msmodelslim processor/quant/autoround_utils/utils.py:181-253.
     """
-    require_finite(w, "weight")
+    require_finite(w, name)
     low, high = code_range(bits)
     groups = _groups(w, group_size)
     below, above = _extent(groups, min_scale, max_scale)
@@ -81,6 +82,7 @@ def apply_asymmetric(
     group_size: int = 0,
     min_scale: NDArray | float = 1.0,
     max_scale: NDArray | float = 1.0,
+    name: str = "weight",
 ) -> Rounded:
     """Return q = clip(round_half_even(w/s + shift) + 2^(bits-1), 0, 2^bits - 1), s signed.
 
@@ -88,7 +90,7 @@ def apply_asymmetric(
     |s| at least 1e-5: the larger side gets the one code more that the range has.
     Args and Source: as `apply_symmetric`, utils.py:102-178.
     """
-    require_finite(w, "weight")
+    require_finite(w, name)
     _, high = code_range(bits)
     groups = _groups(w, group_size)
     below, above = _extent(groups, min_scale, max_scale)

@@ -76,15 +76,20 @@ def optimize_hqq(
 
 
 def quantize_hqq(
-    w: NDArray, *, bits: int, symmetric: bool = True, variant: Variant = "v0"
+    w: NDArray,
+    *,
+    bits: int,
+    symmetric: bool = True,
+    variant: Variant = "v0",
+    name: str = "weight",
 ) -> IntegerWeight:
     """Quantize the rows of `w` with HQQ scales, started from min-max.
 
     Args: w [n, k]. Returns: q int8 [n, k] in [-2^(bits-1), 2^(bits-1) - 1], from the float16 scale
     and offset [n, 1]: a float16 weight is divided in float16, any other in float32.
-    Source: math.md 3.4.
+    Raises: ValueError for NaN or Inf, with `name` and index. Source: math.md 3.4.
     """
-    start = quantize_minmax(w, bits=bits, symmetric=symmetric, variant=variant)
+    start = quantize_minmax(w, bits=bits, symmetric=symmetric, variant=variant, name=name)
     scale, offset = optimize_hqq(w, start.scale, start.offset, bits=bits)
     q = quantize(w, scale, offset, bits=bits)
     return IntegerWeight(q, scale, offset)

@@ -123,7 +123,7 @@ def _ssz(linear: Linear, options: Options, bits: int, batches: Batches) -> Integ
 
 
 def _hqq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
-    return quantize_hqq(linear.weight, bits=bits, symmetric=options.symmetric)
+    return quantize_hqq(linear.weight, bits=bits, symmetric=options.symmetric, name=linear.name)
 
 
 def _gptq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
