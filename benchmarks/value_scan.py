@@ -6,7 +6,8 @@ Makes a directory of int8 weights (profile A1) once, then runs in turns, warm an
     values    slimcheck DIR --level values -q, as a command, and the scan alone in this process
 Cold drops the files from the page cache first (posix_fadvise DONTNEED after fsync; where the system
 keeps them all the same, cold equals warm and the table shows it). The ratio is of medians of the
-same turns: other load on the machine hits both. Peak memory is that of the command.
+same turns: other load on the machine hits both, and CPU seconds, which the scan spreads over the
+processors, tell what waiting hides. Peak memory is that of the command.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ def drop(files: list[Path]) -> None:
             os.close(handle)
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
+def seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU time of one call, its child processes included."""
+    wall, cpu = time.perf_counter(), sum(os.times()[:4])
     run()
-    return time.perf_counter() - started
+    return time.perf_counter() - wall, sum(os.times()[:4]) - cpu
 
 
 def cat(files: list[Path]) -> None:
@@ -114,10 +115,10 @@ def main() -> int:
         files = sorted(directory.glob("*.safetensors"))
         size = sum(path.stat().st_size for path in files)
         print(f"{size / 1e9:.2f} GB in {len(files)} files, medians of {options.turns} turns")
-        print(f"{'':<8}{'cat':>12}{'scan':>12}{'of cat':>9}{'command':>12}{'of cat':>9}")
+        print(f"{'':<6}{'run':<10}{'GB/s':>8}{'of cat':>8}{'cpu s':>8}{'of cat':>8}")
         scan(directory)  # loads the kernels
         for state in ("warm", "cold"):
-            times: dict[str, list[float]] = {"cat": [], "scan": [], "command": []}
+            times: dict[str, list[tuple[float, float]]] = {"cat": [], "scan": [], "command": []}
             runs = {"cat": lambda: cat(files), "scan": lambda: scan(directory),
                     "command": lambda: command(directory)}  # fmt: skip
             for _ in range(options.turns):
@@ -125,20 +126,25 @@ def main() -> int:
                     if state == "cold":
                         drop(files)
                     times[name].append(seconds(run))
-            print_row(state, size, {name: statistics.median(t) for name, t in times.items()})
+            print_rows(state, size, times)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory: command {peak:.0f} MiB, this process {own:.0f} MiB, mapped pages too")
     return 0
 
 
-def print_row(state: str, size: int, medians: dict[str, float]) -> None:
-    """Print GB/s and the share of cat's speed."""
-    speed = {name: size / time_ / 1e9 for name, time_ in medians.items()}
-    cells = f"{speed['cat']:>9.2f} GB/s"
-    for name in ("scan", "command"):
-        cells += f"{speed[name]:>7.2f} GB/s{medians['cat'] / medians[name]:>8.0%} "
-    print(f"{state:<6}{cells}")
+def print_rows(state: str, size: int, times: dict[str, list[tuple[float, float]]]) -> None:
+    """Print speed and CPU time of each run, and both as shares of cat's."""
+    medians = {
+        name: tuple(statistics.median(column) for column in zip(*found, strict=True))
+        for name, found in times.items()
+    }
+    for name, (wall, cpu) in medians.items():
+        cat_wall, cat_cpu = medians["cat"]
+        print(
+            f"{state:<6}{name:<10}{size / wall / 1e9:>8.2f}{cat_wall / wall:>8.0%}"
+            f"{cpu:>8.2f}{cpu / max(cat_cpu, 0.01):>8.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES, packing_of
 
 Stats = TypeVar("Stats")
+_MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
 
@@ -118,7 +119,8 @@ class Module:
         if suffix not in self._arrays:
             if suffix not in self.cls.tensors:
                 raise KeyError(suffix)
-            self._arrays[suffix] = self._context.checkpoint.tensor(self.tensor(suffix))
+            stored = self._context.checkpoint.tensor(self.tensor(suffix))
+            self._arrays[suffix] = stored.view(np.ndarray)  # NumPy is slow with its memmap class
         return self._arrays[suffix]
 
     def numbers(self, suffix: str) -> NDArray[np.float32] | None:
@@ -175,12 +177,17 @@ class Module:
             )
         return self._floats[suffix]
 
-    def _read(self, statistics: Callable[[Path], Stats], suffix: str) -> Stats:
-        """Call with the file of a tensor. Raises: CheckpointError if it cannot be read."""
+    def _read(self, statistics: Callable[[Path | None], Stats], suffix: str) -> Stats:
+        """Call with the file of a large tensor, which is read in pieces; a small one is mapped.
+
+        Raises: CheckpointError if it cannot be read.
+        """
         table = self._context.checkpoint.table
-        file = table.file(table.index(self.tensor(suffix)))
+        row = table.index(self.tensor(suffix))
+        file = table.file(row)
+        large = table.end[row] - table.begin[row] > _MAPPED
         try:
-            return statistics(self._context.checkpoint.path / file)
+            return statistics(self._context.checkpoint.path / file if large else None)
         except OSError as error:
             name = self.tensor(suffix)
             raise CheckpointError(f"{file}: tensor {name!r} cannot be read ({error})") from None

@@ -75,7 +75,7 @@ def integer_stats(
 ) -> IntegerStats:
     """Return the statistics of int8 [n, k] that starts at byte `begin` of its file.
 
-    Args: path: the file, where `codes` are a map of it: large ones are read in pieces instead.
+    Args: path: the file, to read it in pieces where `codes` are a map that is too large to touch.
     """
     (n, k), flat = codes.shape, codes.reshape(-1)
     lead, count = _grid(begin, flat.size, BLOCK)
@@ -108,9 +108,9 @@ def integer_stats(
 def _pieces(
     flat: NDArray[Any], begin: int, path: Path | None, unit: int
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first element, elements) of about a megabyte, in multiples of `unit` elements.
+    """Yield (first element, elements): all at once, or of `path` about a megabyte at a time.
 
-    Reading into one buffer that stays in the cache is faster than mapping page after page.
+    Pieces are multiples of `unit` elements and share one buffer.
     """
     if path is None:
         yield 0, flat
