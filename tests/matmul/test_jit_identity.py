@@ -20,6 +20,13 @@ digest.update(matmul_int8(full, full).tobytes())
 for variant in ("golden", "k910b", "k310p"):
     q = quantize_dynamic(rng.normal(size=(80, 1000)).astype(np.float16), variant=variant)
     digest.update(q.q.tobytes() + q.scale.tobytes())
+edge = rng.normal(size=(80, 1000)).astype(np.float32)
+edge[3], edge[4, 7], edge[5, 8], edge[6] = 0, np.nan, np.inf, 2.0**-149
+edge[7, ::2], edge[8] = 2.0**-148, rng.integers(-254, 255, 1000) / 2
+edge[8, 0] = 127
+for bits in (8, 4):
+    q = quantize_dynamic(edge, bits=bits)
+    digest.update(q.q.tobytes() + np.nan_to_num(q.scale, nan=-1).tobytes())
 print(digest.hexdigest())
 """
 

@@ -73,3 +73,15 @@ def float_rows(x, wt, out):  # type: ignore[no-untyped-def]
             v = x[i, p]
             for j in range(wt.shape[1]):
                 out[i, j] += v * wt[p, j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def quotient_codes(x, scale, top, q):  # type: ignore[no-untyped-def]
+    """q[i, j] = clip(rint(x[i, j]/scale[i]), -top - 1, top), NaN gives 0; x, scale, top float32."""
+    low, zero = -top - np.float32(1), np.float32(0)
+    for i in range(x.shape[0]):
+        s = scale[i]
+        for j in range(x.shape[1]):
+            v = np.rint(x[i, j] / s)
+            v = v if v == v else zero
+            q[i, j] = np.int8(min(max(v, low), top))

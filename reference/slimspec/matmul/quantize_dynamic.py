@@ -29,6 +29,7 @@ from slimspec.numeric import (
     saturate,
     to_dtype,
 )
+from slimspec.numeric.jit import jit_pays
 
 from .profiles import Numerics, profile
 
@@ -72,12 +73,28 @@ def quantize_dynamic(
     if smooth is not None:
         x = mul(x, smooth, F32)
     peak = np.max(np.abs(as_float32(x)), axis=-1, keepdims=True, initial=0.0)  # (..., 1) float32
-    form, rounding = VARIANTS[variant]
-    ratio, scale = form(x, peak, F32(top))
     zero = peak == 0
-    codes = np.where(zero, F32(0), as_float32(rounding(ratio)))
-    q = saturate(codes, -top - 1, top, np.int8, nan=0)
+    if variant == "golden" and jit_pays(x.size):
+        q, scale = _golden_codes(x, peak, F32(top))
+    else:
+        form, rounding = VARIANTS[variant]
+        ratio, scale = form(x, peak, F32(top))
+        codes = np.where(zero, F32(0), as_float32(rounding(ratio)))
+        q = saturate(codes, -top - 1, top, np.int8, nan=0)
     return DynamicQuant(q, np.where(zero, F32(0), scale)[..., 0])
+
+
+def _golden_codes(
+    x: NDArray, peak: NDArray[np.float32], top: np.float32
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """The codes of `golden_ratio`, compiled: a row of zeros is 0/0, which gives 0."""
+    from .kernels import quotient_codes
+
+    scale = mul(peak, div(1.0, top, F32), F32)  # (..., 1)
+    rows = np.ascontiguousarray(as_float32(x)).reshape(-1, x.shape[-1])
+    q = np.empty(rows.shape, np.int8)
+    quotient_codes(rows, scale.reshape(-1), top, q)
+    return q.reshape(x.shape), scale
 
 
 def code_limit(bits: int) -> int:
