@@ -213,7 +213,8 @@ def _tensor(fact: Tensor, kind: Kind) -> Iterator[Says]:
         elif fact.tensor in kind.nonzero:
             yield Says(fact.verdict, f"{where} is not zero: {fact.effect}")
     elif isinstance(fact.must, tuple) and match_shape(fact.must, shape, kind.env) is None:
-        yield Says(fact.verdict, f"{where} {list(shape)}: {fact.effect}")
+        found = f"{fact.tensor} {list(shape)} of {kind.label} ({kind.layer})"
+        yield Says(fact.verdict, f"{found}: {fact.effect}")
 
 
 def _serve(choice: Choice, seen: Seen, soc: str, tp: int | None) -> str:
