@@ -18,7 +18,9 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            yield ".".join((*base, *((node.module or "").split(".") if node.module else ())))
+            module = ".".join((*base, *((node.module or "").split(".") if node.module else ())))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def below(path: Path, *folders: str) -> bool:
@@ -40,6 +42,35 @@ def test_arrows_run_one_way(path: Path) -> None:
     if not below(path, "reference", "slimspec", "checkpoint"):
         assert "safetensors" not in found, "tensors are read through slimspec.checkpoint"
     assert not {name for name in found if name.split(".")[0] in ("torch", "pickle", "tests")}
+
+
+FLOORS = (  # a folder imports from the floors below it and from itself
+    {"numeric", "layout"},
+    {"pack", "checkpoint"},
+    {"quantize", "matmul"},
+    {"observe", "smooth", "attention", "model"},
+    {"sparse"},
+    {"schemes"},
+    {"pipeline"},
+    {"golden"},
+    {"cli"},
+)
+
+
+@pytest.mark.parametrize("floor", range(len(FLOORS)))
+def test_folders_import_from_the_floors_below(floor: int) -> None:
+    above = set().union(*FLOORS[floor:])
+    for folder in FLOORS[floor]:
+        paths = [p for p in SOURCES if below(p, "reference", "slimspec", folder)]
+        assert paths, folder
+        for path in paths:
+            used = {name.split(".")[1] for name in imports(path) if name.startswith("slimspec.")}
+            assert not used & (above - {folder}), path
+
+
+def test_every_folder_stands_on_a_floor() -> None:
+    folders = {p.parent.name for p in (ROOT / "reference" / "slimspec").glob("*/__init__.py")}
+    assert folders == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """Named profiles."""
 
+import inspect
+
 import ml_dtypes
 import numpy as np
 import pytest
 
+import slimspec.attention
+import slimspec.matmul
 from slimspec.matmul import PROFILES, Numerics, profile, to_output
 
 F16, F32, BF16 = np.float16, np.float32, ml_dtypes.bfloat16
@@ -36,3 +40,21 @@ def test_bf16_and_float32_follow_ieee_in_every_profile():
         assert got.dtype == BF16
         assert np.array_equal(got.astype(F32), expected.astype(F32), equal_nan=True)
         assert to_output(HARD, F32, name).tobytes() == HARD.tobytes()
+
+
+NO_PROFILE = {  # functions with a form of their own, and why no profile chooses it
+    "quantize_dynamic_asym": "the form of the 310P is not public",
+    "quantize_kv": "the cache has its own two forms, named by `form`",
+}
+
+
+@pytest.mark.parametrize("package", [slimspec.matmul, slimspec.attention])
+def test_whatever_a_profile_can_change_takes_one(package):
+    """A float result of a chosen dtype, or a variant of the quantizers that profiles name."""
+    for name in package.__all__:
+        made = getattr(package, name)
+        if not inspect.isfunction(made) or name in NO_PROFILE:
+            continue
+        parameters = inspect.signature(made).parameters.keys()
+        if parameters & {"out_dtype", "variant", "form", "dtype"}:
+            assert "numerics" in parameters, name
