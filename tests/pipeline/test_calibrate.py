@@ -81,7 +81,9 @@ def arguments(command: str, build: Build, calib_file: Path, out: Path) -> list[s
     return ["quantize", str(build(family, dtype)), str(out), *options]
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *MORE])
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
+)
 def test_command_ends_in_a_conformant_directory(
     build: Build, calib_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
 ) -> None:
