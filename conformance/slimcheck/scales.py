@@ -1,11 +1,13 @@
 """When a stored scale is none: not finite, negative, or 0 although it scales something."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.elements import Mask
+from slimcheck.elements import Mask, wrong_elements
+from slimcheck.findings import Finding
 from slimcheck.modules import Module
 
 Floats = NDArray[np.float32]
@@ -47,6 +49,18 @@ def idle(module: Module, shape: tuple[int, ...]) -> Mask | None:
         groups = codes.reshape(n, shape[1], k // shape[1])
         return np.asarray(~groups.any(axis=2))
     return None
+
+
+def not_above_zero(
+    requirement: str, module: Module, suffix: str, *, idle: bool = False
+) -> Iterator[Finding]:
+    """Findings for elements of a scale that are none; `idle`: one that scales zeros may be 0."""
+    scale = module.numbers(suffix)
+    if scale is not None:
+        zeros = bare_zeros(module, scale) if idle else scale == 0
+        yield from wrong_elements(
+            requirement, module, suffix, no_scale(scale) | zeros, "finite, above 0"
+        )
 
 
 def by_number(module: Module) -> bool:

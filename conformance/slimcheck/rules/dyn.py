@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 from slimcheck.context import Context
 from slimcheck.described import as_count, entries
-from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.groups import wrong_group_size
 from slimcheck.layouts import DTYPE, SHAPE, UNEXPECTED, breaches, foreign_dtypes, types_of
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.w8a8_values import offsets_are_zero, weak_rows
-from slimcheck.scales import bare_zeros, no_scale
+from slimcheck.scales import not_above_zero
 
 _PAIR = {"weight_scale", "weight_offset"}
 
@@ -25,10 +24,7 @@ def weight_and_scale_fit(ck: Context) -> Iterator[Finding]:
 
 @value_rule("DYN-002")
 def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
-    scale = module.numbers("weight_scale")
-    if scale is not None:
-        wrong = no_scale(scale) | bare_zeros(module, scale)
-        yield from wrong_elements("DYN-002", module, "weight_scale", wrong, "finite, above 0")
+    yield from not_above_zero("DYN-002", module, "weight_scale", idle=True)
 
 
 @rule("DYN-003")

@@ -10,7 +10,7 @@ from slimcheck.layouts import FLOATS
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.desc_attention import layer_type
-from slimcheck.scales import no_scale
+from slimcheck.scales import not_above_zero
 from slimspec import layout, requirements
 
 _ROLES = ("fa_q", "fa_k", "fa_v")
@@ -125,10 +125,8 @@ def _dtypes(ck: Context, role: str, suffix: str) -> frozenset[str]:
 def scale_is_positive_and_offset_zero(ck: Context, module: Module) -> Iterator[Finding]:
     if module.name.rpartition(".")[2] not in _ROLES:
         return
-    scale, offset = module.numbers("scale"), module.numbers("offset")
-    if scale is not None:
-        wrong = no_scale(scale) | (scale == 0)
-        yield from wrong_elements("FA-003", module, "scale", wrong, "finite, above 0")
+    yield from not_above_zero("FA-003", module, "scale")
+    offset = module.numbers("offset")
     if offset is not None:
         yield from wrong_elements("FA-003", module, "offset", offset != 0, "all 0")
 

@@ -8,7 +8,7 @@ from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, rules_of
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
-from slimcheck.scales import no_scale
+from slimcheck.scales import not_above_zero
 from slimspec import layout
 
 _HOSTS = ("k_proj", "v_proj")
@@ -62,10 +62,7 @@ def _rows(ck: Context, cls: ModuleClass) -> int | None:
 
 @value_rule("KV-002")
 def cache_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
-    scale = module.numbers("kv_cache_scale")
-    if scale is not None:
-        wrong = no_scale(scale) | (scale == 0)
-        yield from wrong_elements("KV-002", module, "kv_cache_scale", wrong, "finite, above 0")
+    yield from not_above_zero("KV-002", module, "kv_cache_scale")
 
 
 @value_rule("KV-003")

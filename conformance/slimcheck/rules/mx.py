@@ -14,7 +14,7 @@ from slimcheck.layouts import DTYPE, LABEL, SHAPE, UNEXPECTED, breaches, foreign
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.w8a8_values import offsets_are_zero
-from slimcheck.scales import no_scale
+from slimcheck.scales import no_scale, not_above_zero
 from slimspec.numeric.e8m0 import NAN_BYTE
 from slimspec.numeric.fp8 import NAN_CODE
 from slimspec.pack.fp4 import unpack_fp4
@@ -151,10 +151,7 @@ def dual_scale_is_float32(ck: Context) -> Iterator[Finding]:
 
 @value_rule("MX-010")
 def dual_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
-    scale = module.numbers("weight_dual_scale")
-    if scale is not None:
-        wrong = no_scale(scale) | (scale == 0)
-        yield from wrong_elements("MX-010", module, "weight_dual_scale", wrong, "finite, above 0")
+    yield from not_above_zero("MX-010", module, "weight_dual_scale")
 
 
 @rule("MX-011")

@@ -14,7 +14,7 @@ from slimcheck.modules import Module
 from slimcheck.registry import value_rule
 from slimcheck.rules.w4a8 import variant_of
 from slimcheck.rules.w8a8_values import offsets_are_zero
-from slimcheck.scales import Floats, bare_zeros, no_scale
+from slimcheck.scales import Floats, no_scale, not_above_zero
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.quantize.affine import group_view
 from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
@@ -29,10 +29,7 @@ _SUM_ERROR = 2.0**-20  # of a sum: 16 roundings to float32
 
 @value_rule("W4A8-003")
 def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
-    scale = module.numbers("weight_scale")
-    if scale is not None:
-        wrong = no_scale(scale) | bare_zeros(module, scale)
-        yield from wrong_elements("W4A8-003", module, "weight_scale", wrong, "finite, above 0")
+    yield from not_above_zero("W4A8-003", module, "weight_scale", idle=True)
 
 
 @value_rule("W4A8-004")

@@ -19,6 +19,7 @@ from slimcheck.scales import (
     bare_zeros,
     by_number,
     no_scale,
+    not_above_zero,
     usable,
 )
 from slimspec.checkpoint.dtypes import numpy_dtype
@@ -38,10 +39,7 @@ def weight_has_no_minus_128(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("W8A8-004")
 def input_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
-    scale = module.numbers("input_scale")
-    if scale is not None:
-        wrong = no_scale(scale) | (scale == 0)
-        yield from wrong_elements("W8A8-004", module, "input_scale", wrong, "finite, above 0")
+    yield from not_above_zero("W8A8-004", module, "input_scale")
 
 
 @value_rule("W8A8-006")
