@@ -22,10 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 something differs, 2 interrupted, 3 our bug,
     4 wrong usage or unusable input, 5 nothing was checked."""
     parser = argparse.ArgumentParser(
-        prog="slimspec", description="Reference tools for quantized LLM checkpoints."
+        prog="slimspec",
+        description="Reference tools for quantized LLM checkpoints.",
+        epilog=_command_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {slimspec.__version__}")
-    parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help=_command_help())
+    parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="see below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     try:
         args = parser.parse_args(argv)
@@ -35,10 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("slimspec: interrupted, nothing was written", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stdout = None
+        return 0
+    except Exception as error:
+        print(f"slimspec: internal error, please report: {error!r}", file=sys.stderr)
+        return 3
 
 
 def _command_help() -> str:
-    return "; ".join(f"{name}: {text}" for name, text in _COMMANDS.items())
+    rows = (f"  {name:<12}{text}" for name, text in _COMMANDS.items())
+    return "commands:\n" + "\n".join(rows) + "\n\n`slimspec COMMAND --help` tells its options"
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
