@@ -5,8 +5,8 @@ users.md 1.2 row 115.
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from typing import Any, NamedTuple, overload
 
 from .dtypes import BITS, CODES, TAGS
@@ -75,11 +75,11 @@ class RecordReader:
             members: tensor name -> record.
             complete: whether no member was lost before; otherwise gaps mean nothing.
         """
-        append = self._append()
-        for name, record in members.items():
+        for name in members:
             if not name.isprintable() or not 0 < len(name) <= NAME_LIMIT:
                 self._note_name(name)
-            if not append(name, record):
+        if not self._take_all(members):
+            for name, record in members.items():
                 self._record(name, record)
         lost = {"header-record", "header-dtype", "header-shape", "offsets-range"}
         self._check_cover(complete=complete and lost.isdisjoint(d.code for d in self.defects))
@@ -97,41 +97,43 @@ class RecordReader:
             found = f"the name {clip(name, 80)!r} holds control characters"
             self._note("name-control-characters", found, "printable characters", name)
 
-    def _append(self) -> Callable[[str, Any], bool]:
-        """Return a function that takes in a record without fault; it refuses any other.
+    def _take_all(self, members: Mapping[str, Any]) -> bool:
+        """Take in all records at once if none has a fault; otherwise take none.
 
-        It is `_record` for the common case: headers have hundreds of thousands of records.
+        It is `_record` by columns: headers have hundreds of thousands of records.
         """
-        entries, shapes, start, room = self.entries, self._shapes, self._start, self._room
-        name_of, code_of, shape_of = (
-            entries.names.append,
-            entries.codes.append,
-            entries.shapes.append,
-        )
-        begin_of, end_of = entries.begins.append, entries.ends.append
-
-        def append(name: str, record: Any) -> bool:
-            try:
-                dtype, stated = record["dtype"], record["shape"]
-                begin, end = record["data_offsets"]
-                bits = BITS[dtype]
-                plain = len(record) == 3 and type(begin) is int and type(end) is int
-            except (KeyError, TypeError, ValueError):
+        records = list(members.values())
+        try:
+            dtypes = [record["dtype"] for record in records]
+            stated = [record["shape"] for record in records]
+            offsets = [record["data_offsets"] for record in records]
+            codes = bytes(map(CODES.__getitem__, dtypes))
+            shapes = list(map(tuple, stated))
+            numbers = list(chain.from_iterable(offsets))
+        except (KeyError, TypeError):
+            return False
+        if not (
+            {*map(type, stated), *map(type, offsets)} <= {list}
+            and {*map(type, numbers), *map(type, chain.from_iterable(stated))} <= {int}
+            and {*map(len, records)} <= {len(_MEMBERS)}
+            and {*map(len, offsets)} <= {2}
+        ):
+            return False
+        elements = {shape: _elements(list(shape)) for shape in set(shapes)}
+        begins, ends, room = numbers[::2], numbers[1::2], self._room
+        for shape, dtype, begin, end in zip(shapes, dtypes, begins, ends, strict=True):
+            count = elements[shape]
+            if count is None or not 0 <= begin <= end <= room:
                 return False
-            elements = _elements(stated)
-            if not plain or elements is None or not 0 <= begin <= end <= room:
+            if (end - begin) * 8 != count * BITS[dtype]:
                 return False
-            if (end - begin) * 8 != elements * bits:
-                return False
-            shape = tuple(stated)
-            name_of(name)
-            code_of(CODES[dtype])
-            shape_of(shapes.setdefault(shape, shape))
-            begin_of(start + begin)
-            end_of(start + end)
-            return True
-
-        return append
+        entries, start = self.entries, self._start
+        entries.names.extend(members)
+        entries.codes.extend(codes)
+        entries.shapes.extend(map(self._shapes.setdefault, shapes, shapes))
+        entries.begins.extend([start + begin for begin in begins])
+        entries.ends.extend([start + end for end in ends])
+        return True
 
     def _record(self, name: str, record: Any) -> None:
         if not isinstance(record, dict) or record.keys() != _MEMBERS:
@@ -176,6 +178,10 @@ class RecordReader:
     def _check_cover(self, *, complete: bool) -> None:
         """Note overlaps and, when every record was readable, gaps and trailing bytes."""
         entries = self.entries
+        begins, ends = entries.begins, entries.ends
+        first, last = self._start, self._start + self._room
+        if begins and (begins[0], ends[-1]) == (first, last) and begins[1:] == ends[:-1]:
+            return  # one after the other in the order of the header
         position = self._start
         for begin, end, i in sorted(zip(entries.begins, entries.ends, count(), strict=False)):
             if begin == position:
