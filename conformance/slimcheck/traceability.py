@@ -1,17 +1,18 @@
 """The page traceability.md: every requirement with all that vouches for it, and the way back."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 from slimcheck.catalogue import COMMAND, anchor, checks, table, unchecked
 from slimcheck.engine import Status
+from slimcheck.golden import report_of
 from slimcheck.mutations import requirement_of
-from slimcheck.run import run
 from slimspec import requirements
-from slimspec.data import folder
 from slimspec.golden import cases as vectors
-from slimspec.golden import checkpoint_cases, load_manifest
+from slimspec.golden import checkpoint_cases
 from slimspec.requirements import Requirement
 
 _SHOWN = 3  # golden ids in a cell; the way back lists all
@@ -77,11 +78,14 @@ def fulfilments() -> dict[str, set[str]]:
     They are served by as many ranks as they have parts, 1 if they have none.
     """
     found = {}
-    for row in load_manifest()["checkpoints"]["valid"]:
-        directory = folder("golden") / row["path"]
-        ranks = len([path for path in directory.iterdir() if path.is_dir()]) or 1
-        results = run(directory, tp=ranks).results
-        found[row["id"]] = {r.requirement.id for r in results if r.status is Status.PASSED}
+    for case in checkpoint_cases():
+        if not case.valid:
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            directory = case.materialize(Path(temporary) / "checkpoint")
+            ranks = len(list(directory.glob("part*-of-*"))) or 1
+            results = report_of(directory, replace(case, tp=ranks)).results
+        found[case.id] = {r.requirement.id for r in results if r.status is Status.PASSED}
     return found
 
 
@@ -104,6 +108,13 @@ def _page(rows: list[Trace]) -> Iterator[str]:
         yield ""
         head = ("requirement", "source", "check", "valid golden", "invalid golden", "vectors of")
         yield from table(head, map(_row, group))
+    yield ""
+    yield "## Without a valid golden checkpoint"
+    yield ""
+    yield "What they apply to is what they forbid, or they have no check:"
+    yield ", ".join(
+        f"[{r.requirement.id}]({anchor(r.requirement.id)})" for r in rows if not r.valid
+    )
     yield ""
     yield "## Without a check"
     yield ""

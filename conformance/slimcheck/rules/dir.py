@@ -123,6 +123,8 @@ def no_second_weights_family(ck: Context) -> Iterator[Finding]:
 
 @rule("DIR-009")
 def tensor_is_stored_once(ck: Context) -> Iterator[Finding]:
+    if ck.profile == "SH310":  # each rank holds its slice under the same name
+        return
     table = ck.checkpoint.table
     places: dict[tuple[int, ...], list[str]] = {}
     for name, files in table.duplicates.items():

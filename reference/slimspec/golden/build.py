@@ -126,10 +126,13 @@ def _row(recipe: Recipe) -> dict[str, Any]:
 
 def write_manifest(golden: Path, valid: list[dict[str, Any]]) -> None:
     """List every golden file with its sha256."""
-    invalid = [
-        {"id": case["id"], "path": path, "base": case["base"]}
-        for path, case in load_patches(golden)
-    ]
+    patches = {
+        kind: [
+            {"id": case["id"], "path": path, "base": case["base"]}
+            for path, case in load_patches(golden, kind)
+        ]
+        for kind in ("variants", "invalid")
+    }
     files = [
         {
             "path": path.relative_to(golden).as_posix(),
@@ -142,7 +145,7 @@ def write_manifest(golden: Path, valid: list[dict[str, Any]]) -> None:
     manifest = {
         "format": 1,
         "generated": "python -m slimspec.golden.build",
-        "checkpoints": {"valid": valid, "invalid": invalid},
+        "checkpoints": {"valid": valid, **patches},
         "vectors": listing(golden),
         "files": files,
     }

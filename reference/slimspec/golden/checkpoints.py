@@ -1,7 +1,8 @@
 """Golden checkpoints as cases: where they lie, how they are made, what a judge must say.
 
-A *valid* case is a directory; a conforming judge reports no violation. An *invalid* case is a
-patch over a valid one; a judge must report exactly the violations that the case states.
+A *valid* case is a directory, or a *variant*: a patch over one that is valid again. A conforming
+judge reports no violation. An *invalid* case is a patch over a valid one; a judge must report
+exactly the violations that the case states.
 """
 
 import json
@@ -31,7 +32,7 @@ class CheckpointCase:
         id: stable name, never reused.
         comment: what the case shows.
         base: directory of the valid checkpoint, relative to `golden/`.
-        patch: operations over a copy of it; empty for a valid case.
+        patch: operations over a copy of it.
         expected: the violations a judge must report, no more and no fewer.
         notes: whether `expected` lists violated SHOULD and consumer requirements too.
         producer: profile to force (None: detected).
@@ -52,7 +53,7 @@ class CheckpointCase:
 
     @property
     def valid(self) -> bool:
-        return not self.patch and self.tp is None
+        return not self.expected
 
     def materialize(self, directory: Path) -> Path:
         """Copy the base to `directory` (which must not exist) and apply the patch.
@@ -82,11 +83,11 @@ def load_manifest() -> dict[str, Any]:
     return manifest
 
 
-def load_patches(golden: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(path, content) of every file in `checkpoints/invalid`, sorted by path."""
+def load_patches(golden: Path, kind: str = "invalid") -> list[tuple[str, dict[str, Any]]]:
+    """(path, content) of every file in `checkpoints/{kind}`, "invalid" or "variants"."""
     return [
         (path.relative_to(golden).as_posix(), json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((golden / "checkpoints" / "invalid").glob("*.json"))
+        for path in sorted((golden / "checkpoints" / kind).glob("*.json"))
     ]
 
 
@@ -98,7 +99,7 @@ def checkpoint_cases() -> list[CheckpointCase]:
         CheckpointCase(row["id"], row["comment"], row["path"], (), frozenset(), False, None)
         for row in manifest["checkpoints"]["valid"]
     ]
-    for row in manifest["checkpoints"]["invalid"]:
+    for row in (*manifest["checkpoints"]["variants"], *manifest["checkpoints"]["invalid"]):
         case = json.loads((folder("golden") / row["path"]).read_text(encoding="utf-8"))
         cases.append(
             CheckpointCase(
