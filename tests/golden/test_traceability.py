@@ -65,6 +65,12 @@ def test_every_evidence_leads_to_a_requirement(rows: list[Trace]) -> None:
         assert {expected.requirement for expected in case.expected} <= known, case.id
 
 
+def test_every_invalid_checkpoint_states_what_it_is_made_for() -> None:
+    for case in checkpoint_cases():
+        if not case.valid:
+            assert requirement_of(case.id) in {e.requirement for e in case.expected}, case.id
+
+
 def test_every_golden_checkpoint_is_on_the_page() -> None:
     text = (DOCS / TRACEABILITY).read_text(encoding="utf-8")
     back = text[text.index("## Back") :]
