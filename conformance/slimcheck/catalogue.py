@@ -4,7 +4,6 @@
 Both are made from the data of schemas/ and golden/ and from the rules; a test keeps them in step.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,19 +16,6 @@ from slimspec.requirements import Requirement
 
 COMMAND = "python -m slimcheck.catalogue"
 REQUIREMENTS, TRACEABILITY = "requirements.md", "traceability.md"
-
-
-def chapters() -> dict[str, str]:
-    """Return the title of each chapter, in the order of the catalogue.
-
-    A file may hold several chapters; they share its title.
-    """
-    titles: dict[str, str] = {}
-    for path in sorted((folder("schemas") / "requirements").glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for row in content["requirements"]:
-            titles.setdefault(row["id"].rpartition("-")[0], content["title"])
-    return titles
 
 
 def checks() -> dict[str, list[str]]:
@@ -81,7 +67,7 @@ def _page(catalogue: Mapping[str, Requirement]) -> Iterator[str]:
         "an engine's name says who breaks otherwise. Phase: `layout` reads headers and JSON, "
         "`values` the tensors too, `numeric` also a float model."
     )
-    for chapter, title in chapters().items():
+    for chapter, title in requirements.chapters().items():
         yield ""
         yield f"## {chapter}: {title}"
         for requirement in catalogue.values():

@@ -69,6 +69,17 @@ def load() -> Mapping[str, Requirement]:
     return MappingProxyType(found)
 
 
+@cache
+def chapters() -> Mapping[str, str]:
+    """Return chapter -> title, in the order of `load`; chapters of one file share its title."""
+    titles: dict[str, str] = {}
+    for path in sorted((folder("schemas") / "requirements").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for raw in content["requirements"]:
+            titles.setdefault(raw["id"].rpartition("-")[0], content["title"])
+    return MappingProxyType(titles)
+
+
 def _requirement(raw: dict[str, Any]) -> Requirement:
     scope = raw["scope"]
     return Requirement(
