@@ -2,8 +2,8 @@
 
     python -m benchmarks.corruption [--times N] [--oracle] [--markdown] [GLOB ...]
 
-Every golden checkpoint whose float model can be made again is damaged in five ways, N times each,
-at seeded random places of its data (never of its headers, which level layout guards):
+Every golden checkpoint whose float model can be made again is damaged in six ways, N times each, at
+seeded random places of its data (never of its headers, which level layout guards):
 
     bit     one bit flipped                    block    4 KiB of random bytes
     byte    one byte replaced                  hole     4 KiB of zeros, aligned in the file
@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from slimcheck.engine import Options, Result, Status, judge
+from slimcheck.engine import Options, Status, judge
 from slimspec.checkpoint import Checkpoint, open_checkpoint
 from slimspec.checkpoint.table import Tensor
 from slimspec.data import folder
@@ -171,31 +171,43 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def findings(directory: Path, model: Path | None) -> tuple[set[Finding], set[Finding]]:
-    """(all, those that count) of a directory, level numeric where there is a model."""
+@dataclass
+class Said:
+    """Findings of one run: what the bytes alone tell, what counts of it, what the model adds."""
+
+    values: set[Finding]
+    must: set[Finding]
+    numeric: set[Finding]
+
+
+def findings(subject: Subject) -> Said:
+    """Judge a directory, at level numeric where there is a model."""
+    model = subject.model
     level = "values" if model is None else "numeric"
     options = Options(level=level, float_model=None if model is None else str(model), threads=1)
-    results = judge(open_checkpoint(directory), options)
-    return _of(results, False), _of(results, True)
+    said = Said(set(), set(), set())
+    for result in judge(open_checkpoint(subject.directory), options):
+        if result.status is not Status.FAILED:
+            continue
+        found = {
+            (result.requirement.id, name, group.found)
+            for group in result.groups
+            for name in group.tensors or [group.file]
+        }
+        if result.requirement.phase == "numeric":
+            said.numeric |= found
+            continue
+        said.values |= found
+        if result.counts:
+            said.must |= found
+    return said
 
 
-def _of(results: Sequence[Result], counting: bool) -> set[Finding]:
-    return {
-        (result.requirement.id, name, group.found)
-        for result in results
-        if result.status is Status.FAILED and (result.counts or not counting)
-        for group in result.groups
-        for name in group.tensors or [group.file]
-    }
-
-
-def try_kind(subject: Subject, kind: str, times: int) -> Tally:
-    """Damage a subject `times` times."""
+def try_kind(subject: Subject, kind: str, times: int, before: Said) -> Tally:
+    """Damage a subject `times` times; `before` is what is said of it undamaged."""
     tally = Tally(numeric=None if subject.model is None else 0)
     random_ = random.Random(f"{SEED} {subject.name} {kind}")
     checkpoint = open_checkpoint(subject.directory)
-    before = findings(subject.directory, None)
-    before_numeric = findings(subject.directory, subject.model)[0] if subject.model else set()
     for _ in range(4 * times):
         if tally.tried == times:
             break
@@ -203,20 +215,21 @@ def try_kind(subject: Subject, kind: str, times: int) -> Tally:
         if not edits:
             break
         with Damaged(edits) as damaged:
-            if not damaged.changed:
-                continue
-            tally.tried += 1
-            after = findings(subject.directory, None)
-            seen = bool(after[0] - before[0])
-            tally.values += seen
-            tally.must += bool(after[1] - before[1])
-            if subject.model is not None and tally.numeric is not None:
-                more = findings(subject.directory, subject.model)[0] - before_numeric
-                tally.numeric += bool(more) or seen
-                seen = seen or bool(more)
-            if not seen:
-                tally.silent.append(where)
+            if damaged.changed:
+                _count(tally, before, findings(subject), where)
     return tally
+
+
+def _count(tally: Tally, before: Said, after: Said, where: str) -> None:
+    tally.tried += 1
+    seen = bool(after.values - before.values)
+    tally.values += seen
+    tally.must += bool(after.must - before.must)
+    if tally.numeric is not None:
+        seen = seen or bool(after.numeric - before.numeric)
+        tally.numeric += seen
+    if not seen:
+        tally.silent.append(where)
 
 
 def golden_subjects(scratch: Path, globs: Sequence[str]) -> Iterator[Subject]:
@@ -306,8 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.markdown:
             print("|---|---|--:|--:|--:|--:|")
         for subject in make(Path(temporary), options.globs):
+            before = findings(subject)
             for kind in KINDS:
-                tally = try_kind(subject, kind, options.times)
+                tally = try_kind(subject, kind, options.times, before)
                 if not tally.tried:
                     continue
                 add(totals[kind], tally)

@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.modules import Module, modules
@@ -147,7 +149,8 @@ def _judge(context: Context, job: Job, rules: Rules) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
     for module in job.modules:
         try:
-            _judge_module(context, module, job, rules)
+            with np.errstate(all="ignore"):  # damaged numbers: the rules say so
+                _judge_module(context, module, job, rules)
         finally:
             module.release()
     job.modules.clear()

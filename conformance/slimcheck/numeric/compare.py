@@ -77,8 +77,9 @@ def _of_module(
     try:
         if label is None or not _is_quantized(context, module):
             return list(_floats(context, model, module))
-        linear = _linear(context, model, transforms, module, label)
-        return [linear, *_floats(context, model, module)]
+        with np.errstate(all="ignore"):  # damaged numbers, and codes of them
+            linear = _linear(context, model, transforms, module, label)
+            return [linear, *_floats(context, model, module)]
     except CheckpointError as error:
         return [Comparison(module.name, label or "", Outcome.NOT_JUDGED, note=str(error))]
 
