@@ -13,7 +13,7 @@ from slimcheck.engine import Options, Result, Status
 from slimcheck.engine import judge as run_judge
 from slimspec.checkpoint import open_checkpoint
 
-OTHER_CHAPTERS = ("DIR", "IDX", "CFG", "PERM", "SEC", "HYG")
+OTHER_CHAPTERS = ("DIR", "IDX", "CFG", "PERM", "SEC", "HYG", "VAL")
 
 
 def _load(name: str) -> ModuleType:
