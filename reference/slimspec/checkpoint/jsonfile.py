@@ -15,7 +15,7 @@ from .errors import Defect, clip, defect
 
 SIZE_LIMIT = 64 << 20  # the description of a model of 1e12 weights is about 20 MB
 DEPTH_LIMIT = 64
-MEMBER_LIMIT = 4_000_000  # a small file of empty lists would otherwise fill the memory
+MEMBER_LIMIT = 2_000_000  # a small file of empty lists would otherwise fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_json(path: str | Path, *, limit: int = SIZE_LIMIT, name: str | None = N
         defect(
             "json-duplicate-key",
             name,
-            f"member {clip(d.key, 120)!r} occurs {len(d.values)} times with values "
+            f"member '{clip(d.key, 120)}' occurs {len(d.values)} times with values "
             + ", ".join(clip(v, 40) for v in d.values[:3]),
             "each member once",
         )
@@ -202,5 +202,5 @@ def _refuse_surrogates(value: Any) -> None:
             try:
                 node.encode("utf-8")
             except UnicodeEncodeError:
-                found = f"a lone surrogate in {clip(node, 60)!r}"
+                found = f"a lone surrogate in '{clip(node, 60)}'"
                 raise JsonError("json-encoding", found, "Unicode text") from None
