@@ -1,20 +1,29 @@
 """The pytest plugin of the judge: options, one test per requirement, the report at the end.
 
 The options carry the prefix `--slimcheck-`, so that they cannot collide with another plugin's.
-`conformance/conftest.py` of the source tree adds the short names for `pytest conformance`.
+In the source tree they have short names too, for `pytest conformance --checkpoint DIR`.
+
+A verdict is printed when every requirement has run, and only then.
 """
 
+import copy
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from slimcheck.plugin_guard import in_source_tree, inside, refuse_its_code
+
 if TYPE_CHECKING:
     from slimcheck.report import Report
 
 _SUITE = Path(__file__).parent / "suite"
 _REPORT: pytest.StashKey["Report"] = pytest.StashKey()
+_RAN: pytest.StashKey["_Ran"] = pytest.StashKey()
+_TEST = "::test_requirement["
+_NO_CHECKPOINT = "no checkpoint was named: --checkpoint DIR"
+_PYTESTS_OWN = ("ignore", "strict")  # no short names for these
 _LISTS = {
     "consumer": "hold the directory to what this engine needs (repeatable)",
     "select": "only requirements whose id matches GLOB (repeatable)",
@@ -60,15 +69,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser, "slimcheck-")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> None:
+    """Know the short names before pytest takes their values for paths; then look at those."""
+    if in_source_tree(early_config):
+        add_options(parser, "", leave_out=_PYTESTS_OWN)
+        known = parser.parse_known_args(args, namespace=copy.copy(early_config.option))
+        known.confcutdir = early_config.known_args_namespace.confcutdir
+        early_config.known_args_namespace = known
+    directory = getattr(early_config.known_args_namespace, _dest("checkpoint"), None)
+    if directory is not None:
+        refuse_its_code(early_config, early_config.invocation_params.dir / directory)
+
+
+class _Ran:
+    """The requirements whose tests have run in this session."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if _TEST in report.nodeid:
+            self.ids.add(report.nodeid.partition(_TEST)[2].removesuffix("]"))
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     directory = _option(session.config, "checkpoint")
     if directory is None:
         return
-    from slimcheck.run import RunError, run
+    from slimcheck.run import RunError, check_requests, run
 
     language(session.config)
     option = session.config.getoption
+    session.config.stash[_RAN] = _Ran()
+    session.config.pluginmanager.register(session.config.stash[_RAN])
     try:
+        check_requests(option(_dest("report")))
         session.config.stash[_REPORT] = run(
             directory,
             level=_option(session.config, "level") or "values",
@@ -90,7 +128,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Of the suite's two files only the one that has work is collected."""
+    """Of the suite's two files only the one that has work is collected; of the judged none."""
+    directory = _option(config, "checkpoint")
+    if directory is not None and inside(collection_path, config.invocation_params.dir / directory):
+        return True
     if collection_path.parent != _SUITE:
         return None
     unused = "test_golden.py" if _REPORT in config.stash else "test_conformance.py"
@@ -99,8 +140,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "slimcheck_result" in metafunc.fixturenames:
-        results = metafunc.config.stash[_REPORT].results
-        metafunc.parametrize("slimcheck_result", results, ids=[r.requirement.id for r in results])
+        report = metafunc.config.stash.get(_REPORT, None)
+        if report is None:
+            nothing = pytest.param(None, marks=pytest.mark.skip(reason=_NO_CHECKPOINT), id="none")
+            metafunc.parametrize("slimcheck_result", [nothing])
+        else:
+            ids = [r.requirement.id for r in report.results]
+            metafunc.parametrize("slimcheck_result", report.results, ids=ids)
     if "golden_case" in metafunc.fixturenames:
         from slimspec.golden import checkpoint_cases
 
@@ -108,21 +154,53 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("golden_case", cases, ids=[case.id for case in cases])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stop where a checkpoint is named and the suite that judges it is not collected."""
+    if _REPORT in config.stash and not any(_TEST in item.nodeid for item in items):
+        del config.stash[_REPORT]
+        raise pytest.UsageError(
+            "a checkpoint is named, but the suite that judges it is not collected: "
+            "run `pytest conformance --checkpoint DIR`, "
+            "or `pytest --pyargs slimcheck.suite --slimcheck-checkpoint=DIR`"
+        )
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     report = session.config.stash.get(_REPORT, None)
+    items = getattr(session, "items", [])
     if report is None:
+        if exitstatus == pytest.ExitCode.OK and items and all(_is_placeholder(i) for i in items):
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         return
-    from slimcheck.report import ExitCode
     from slimcheck.run import RunError, write_reports
 
-    if report.exit_code is ExitCode.NOTHING_CHECKED and exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-    if report.exit_code is ExitCode.WAIVER_UNMATCHED and exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = int(report.exit_code)
+    if exitstatus == pytest.ExitCode.OK and not session.config.option.collectonly:
+        session.exitstatus = _exit_code(report, session.config.stash[_RAN].ids)
     try:
         write_reports(report, session.config.getoption(_dest("report")), language(session.config))
     except RunError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _exit_code(report: "Report", ran: set[str]) -> int:
+    """The exit code of a session in which no test failed."""
+    from slimcheck.engine import Status
+
+    if _is_whole(report, ran):
+        return int(report.exit_code)
+    skipped = (Status.NOT_APPLICABLE, Status.NOT_CHECKED)
+    if all(r.status in skipped for r in report.results if r.requirement.id in ran):
+        return pytest.ExitCode.NO_TESTS_COLLECTED
+    return pytest.ExitCode.OK
+
+
+def _is_whole(report: "Report", ran: set[str]) -> bool:
+    return all(result.requirement.id in ran for result in report.results)
+
+
+def _is_placeholder(item: pytest.Item) -> bool:
+    return item.nodeid.endswith(f"{_TEST}none]")
 
 
 def pytest_terminal_summary(
@@ -130,6 +208,13 @@ def pytest_terminal_summary(
 ) -> None:
     report = config.stash.get(_REPORT, None)
     if report is None:
+        return
+    ran = config.stash[_RAN].ids
+    if not _is_whole(report, ran):
+        terminalreporter.section("slimcheck")
+        terminalreporter.write_line(
+            f"{len(ran)} of {len(report.results)} requirements ran: no verdict"
+        )
         return
     from io import StringIO
 
