@@ -22,7 +22,7 @@ from slimcheck.registry import rule, value_rule
 from slimcheck.scales import bare_zeros, no_scale
 from slimcheck.scan_stats import EXPONENT
 from slimspec import layout
-from slimspec.layout import TensorRule
+from slimspec.layout import TensorRule, layer_names
 
 _OWN_RULE = {  # suffix -> requirements that judge it for their types
     "input_scale": ("W8A8-004",),
@@ -163,25 +163,24 @@ def _takes(known: TensorRule, spec: Spec, model: str | None) -> bool:
 
 @rule("NUM-006")
 def head_is_float(ck: Context) -> Iterator[Finding]:
-    yield from _quantized(ck, "NUM-006", ("lm_head", "shared_head.head"))
+    yield from _quantized(ck, "NUM-006")
 
 
 @rule("NUM-007")
 def router_is_float(ck: Context) -> Iterator[Finding]:
-    yield from _quantized(ck, "NUM-007", ("mlp.gate", "block_sparse_moe.gate"))
+    yield from _quantized(ck, "NUM-007")
 
 
 @rule("NUM-008")
 def embedding_is_float(ck: Context) -> Iterator[Finding]:
-    yield from _quantized(ck, "NUM-008", ("embed_tokens", "word_embeddings", "wte"))
+    yield from _quantized(ck, "NUM-008")
 
 
-def _quantized(ck: Context, requirement: str, modules: tuple[str, ...]) -> Iterator[Finding]:
-    endings = tuple("." + name for name in modules)
+def _quantized(ck: Context, requirement: str) -> Iterator[Finding]:
     for cls in ck.classes:
         if cls.label is None or layout.base_label(cls.label) == "FLOAT":
             continue
         for member in cls.members:
-            if member.endswith(endings) or member in modules:
+            if layer_names.judged_by(requirement, member):
                 found, name = f"label {cls.label}", join(member, "weight")
                 yield entries(ck, requirement, "label", found, "FLOAT", (name,))

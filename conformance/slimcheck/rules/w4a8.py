@@ -23,10 +23,10 @@ from slimcheck.registry import rule
 from slimcheck.verdicts_seen import MOE, layer_kind
 from slimspec import layout
 from slimspec.quantize.affine import Variant
-from slimspec.schemes.w4a8_dynamic import ROW_CHUNKS, scale_bias_chunks
+from slimspec.schemes.w4a8_dynamic import ROW_CHUNKS, W4A8Dynamic, scale_bias_chunks
 
 _SECOND = {"weight_scale_second", "weight_offset_second"}
-_INT32_CODES = 8  # int4 codes in an int32
+_INT32_CODES = W4A8Dynamic.row_multiple
 
 
 def variant_of(profile: str) -> Variant:

@@ -127,7 +127,7 @@ class CheckpointWriter:
         """
         tag = tag_of(array.dtype)
         if tag is None:
-            raise CheckpointError(f"tensor {clip(name, 120)!r}: dtype {array.dtype} has no tag")
+            raise CheckpointError(f"tensor '{clip(name, 120)}': dtype {array.dtype} has no tag")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         flat = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
         self.write_chunks(name, tag, array.shape, (flat.data,), label)
@@ -147,7 +147,7 @@ class CheckpointWriter:
         """
         self._check_name(name)
         if dtype not in BITS:
-            raise CheckpointError(f"tensor {clip(name, 120)!r}: unknown dtype {dtype!r}")
+            raise CheckpointError(f"tensor '{clip(name, 120)}': unknown dtype {dtype!r}")
         size = nbytes_of(dtype, shape)
         try:
             shard = self._shard_for(size)
@@ -169,12 +169,15 @@ class CheckpointWriter:
         """Copy config.json, tokenizer and code of the float model at `source`.
 
         Raises:
-            CheckpointError: a file cannot be copied, or `source` lies in the output directory.
+            CheckpointError: a file cannot be copied, or one of the two directories lies in the
+                other.
         """
         source = Path(source)
         target, origin = self.path.resolve(), source.resolve()
         if origin == target or target in origin.parents:
             raise CheckpointError(f"{self.path}: the output would replace its source {source}")
+        if origin in target.parents:
+            raise CheckpointError(f"{self.path}: the output would lie inside its source {source}")
         companions.copy_companions(source, self._root(), changes=changes)
 
     def _root(self) -> Path:
@@ -184,9 +187,9 @@ class CheckpointWriter:
 
     def _check_name(self, name: str) -> None:
         if not name or not name.isprintable() or name == "__metadata__":
-            raise CheckpointError(f"tensor name {clip(name, 120)!r}: expected printable text")
+            raise CheckpointError(f"tensor name '{clip(name, 120)}': expected printable text")
         if name in self._shard_of:
-            raise CheckpointError(f"tensor {clip(name, 120)!r} is written twice")
+            raise CheckpointError(f"tensor '{clip(name, 120)}' is written twice")
         if name in metadata_keys() and self.profile != FLOAT:
             raise CheckpointError(f"tensor name {name!r} is a metadata key of the description")
 

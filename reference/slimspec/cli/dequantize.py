@@ -3,6 +3,7 @@
 import argparse
 
 from slimspec.checkpoint import open_checkpoint
+from slimspec.cli.numbers import size_in_gib
 from slimspec.cli.progress import progress_bar
 from slimspec.pipeline.dequantize import FLOAT_DTYPES, dequantize_directory
 
@@ -12,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="Q_DIR", help="a quantized directory")
     add("out", metavar="OUT_DIR", help="the directory to create")
     add("--dtype", choices=FLOAT_DTYPES, help="of the float weights (default: the model's)")
-    add("--part-file-size", type=float, default=4, metavar="GIB",
+    add("--part-file-size", type=size_in_gib, default=4, metavar="GIB",
         help="shard size in GiB, 0 for one file (default: 4)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace an existing OUT_DIR")
 

@@ -3,6 +3,7 @@
 import argparse
 
 from slimspec.checkpoint import CheckpointError, read_json
+from slimspec.cli.numbers import count, size_in_gib
 from slimspec.cli.progress import progress_bar
 from slimspec.cli.quantize_options import add_parameters, given_parameters
 from slimspec.pipeline import recipe as recipes
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a type for each linear: {', '.join(recipes.names())}, or a JSON file")  # fmt: skip
     add("--activation-ranges", metavar="FILE",
         help="JSON: glob over module names -> [lowest, highest] input (static types)")  # fmt: skip
-    add("--group-size", type=int, default=0, metavar="G",
+    add("--group-size", type=count, default=0, metavar="G",
         help="columns per group (default: none, or as the recipe says)")  # fmt: skip
     add("--asymmetric", action="store_true", help="weights with an offset (W8A16 only)")
     add("--producer", choices=("A1", "A0"),
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only modules whose name matches (repeatable)")  # fmt: skip
     add("--exclude", metavar="GLOB", action="append", default=[],
         help="not the modules whose name matches (repeatable)")  # fmt: skip
-    add("--part-file-size", type=float, default=4, metavar="GIB",
+    add("--part-file-size", type=size_in_gib, default=4, metavar="GIB",
         help="shard size in GiB, 0 for one file (default: 4)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace an existing OUT_DIR")
     add_parameters(parser)
@@ -66,11 +67,11 @@ def run(args: argparse.Namespace) -> None:
     )
     total = open_float(args.source).table.nbytes
     with progress_bar("quantize", total) as advance:
-        count = quantize_directory(
+        linears = quantize_directory(
             args.source, args.out, plan, overwrite=args.overwrite, progress=advance
         )
     what = args.scheme or f"recipe {args.recipe}"
-    print(f"{args.out}: {count} linears as {what}, profile {plan.profile}")
+    print(f"{args.out}: {linears} linears as {what}, profile {plan.profile}")
 
 
 def _recipe(args: argparse.Namespace) -> recipes.Recipe:

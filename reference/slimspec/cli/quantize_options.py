@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slimspec.checkpoint import CheckpointError
+from slimspec.cli.numbers import count
 from slimspec.pipeline.config import parameters, parse_config, read_members
 
 _PREFIX = "parameter_"  # of the names in the namespace: --group-size and --group_size are two
@@ -25,7 +26,9 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
         help="load the model in this dtype (the field's script: float32)")  # fmt: skip
     add("--attention", choices=("eager", "fused"),
         help="how attention runs (default: as the producer's)")  # fmt: skip
-    add("--max-tokens", type=int, default=0, metavar="N", help="tokens used of each text (0: all)")
+    add(
+        "--max-tokens", type=count, default=0, metavar="N", help="tokens used of each text (0: all)"
+    )
     add("--sensitivity", action="store_true", help="print how sensitive every linear is")
 
 

@@ -8,6 +8,7 @@ from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.numeric import to_dtype
+from slimspec.pipeline.linear_check import check_stored
 
 NO_TYPES = dict.fromkeys(("quantize", "mla_quantize", "moe_quantize", "mtp_quantize"))
 FLOAT_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
@@ -42,11 +43,12 @@ def dequantize_directory(
         out, profile="FLOAT", part_file_size=int(part_file_size * GIB) or None, overwrite=overwrite
     ) as writer:
         writer.copy_companions(source, changes={**NO_TYPES, "torch_dtype": _torch(tag)})
+        suffixes = _suffixes(checkpoint)
         for tensor in checkpoint.table:
             label = labels.get(tensor.name, "FLOAT")
-            suffix = tensor.name.rpartition(".")[2]
+            module, _, suffix = tensor.name.rpartition(".")
             if label != "FLOAT" and suffix == "weight" and layout.base_label(label):
-                _write_weight(checkpoint, tensor.name, label, tag, writer)
+                _write_weight(checkpoint, module, suffixes[module], label, tag, writer)
                 done += 1
             elif tensor.dtype in FLOAT_DTYPES.values() and _stays(label, suffix, profile):
                 array = checkpoint.tensor(tensor.name)
@@ -71,6 +73,15 @@ def _stays(label: str, suffix: str, profile: str) -> bool:
     return rule is not None and layout.SELF in rule.labels
 
 
+def _suffixes(checkpoint: Checkpoint) -> dict[str, list[str]]:
+    """Module -> suffixes of its tensors."""
+    found: dict[str, list[str]] = {}
+    for name in checkpoint.table.names:
+        module, _, suffix = name.rpartition(".")
+        found.setdefault(module, []).append(suffix)
+    return found
+
+
 def _torch(tag: str) -> str:
     return next(name for name, known in FLOAT_DTYPES.items() if known == tag)
 
@@ -82,26 +93,30 @@ def _open_quantized(source: str | Path) -> Checkpoint:
             f"{source}: found a {checkpoint.kind} directory, expected one with a description"
         )
     if checkpoint.parts:
-        raise CheckpointError(f"{source}: found part directories, expected uncompressed weights")
+        raise CheckpointError(
+            f"{source}: found part directories; rebuild the weights with `slimspec decompress`"
+        )
     for found in checkpoint.defects:
         raise CheckpointError(f"{source}: {found.message}")
     return checkpoint
 
 
 def _write_weight(
-    checkpoint: Checkpoint, name: str, label: str, tag: str, writer: CheckpointWriter
+    checkpoint: Checkpoint,
+    module: str,
+    suffixes: list[str],
+    label: str,
+    tag: str,
+    writer: CheckpointWriter,
 ) -> None:
-    module = name.removesuffix(".weight")
     profile = checkpoint.profile.name or "A1"
     try:
-        suffixes = layout.rules(label, profile)
+        check_stored(checkpoint, module, suffixes, label, profile)
+        known = layout.rules(label, profile)
+        tensors = {s: checkpoint.tensor(f"{module}.{s}") for s in suffixes if s in known}
         scheme = schemes.get(label)
-        tensors = {
-            suffix: checkpoint.tensor(f"{module}.{suffix}")
-            for suffix in suffixes
-            if f"{module}.{suffix}" in checkpoint.table
-        }
         weight = scheme.dequantize(scheme.from_tensors(tensors, profile, module))
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path}: {error}") from None
-    writer.write(name, to_dtype(weight, whole_dtype(tag)), None)
+    except (ValueError, TypeError, IndexError) as error:
+        named = "" if module in str(error) else f"{module}.weight: "
+        raise CheckpointError(f"{checkpoint.path}: {named}{error}") from None
+    writer.write(f"{module}.weight", to_dtype(weight, whole_dtype(tag)), None)

@@ -1,5 +1,6 @@
 """A float directory to a quantized directory, one linear in memory at a time."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,6 +18,7 @@ from slimspec.pipeline.additions import attention_metadata, write_additions
 from slimspec.pipeline.calibrate import Calibration
 from slimspec.pipeline.calibration.fake_linear import Solver
 from slimspec.pipeline.calibration.source import FoldedWeights
+from slimspec.pipeline.linear_check import check_made
 from slimspec.pipeline.recipe import Recipe, Rule, model_quant_type
 from slimspec.pipeline.select import linear_modules
 from slimspec.quantize.affine import Variant
@@ -37,6 +39,10 @@ DATA_FREE = (
     "W4A4_MXFP4",
 )
 STATIC = ("W8A8", "W8A8_MIX")  # need the range of each linear's input
+
+_INT32_MIN = np.int32(-(2**31))
+_UNSUITED = ("odd size", "multiple", "divide", "chunks", "; expected")  # of sizes and made tensors
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]  # called with the number of source bytes just done
 
@@ -104,6 +110,7 @@ def quantize_directory(
     if not quantized and plan.scheme != "FLOAT" and nothing_else:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
     limit = int(plan.part_file_size * GIB) or None
+    saturated: list[str] = []
     with CheckpointWriter(
         out,
         profile=plan.profile,
@@ -120,11 +127,22 @@ def quantize_directory(
             if module not in quantized or suffix not in ("weight", "bias"):
                 writer.write(tensor.name, weights.stored(tensor.name), "FLOAT")
             elif suffix == "weight":
-                _write_linear(weights, module, quantized[module], plan, writer)
+                overflow = _write_linear(weights, module, quantized[module], plan, writer)
+                saturated += [module] * overflow
             progress(tensor.end - tensor.begin)
         if calibration:
             write_additions(calibration, quantized, plan.profile, writer)
+    if saturated:
+        _LOG.warning("%s", _saturation(saturated))
     return len(quantized)
+
+
+def _saturation(modules: list[str]) -> str:
+    shown = ", ".join(modules[:6]) + (", .." if len(modules) > 6 else "")
+    return (
+        f"warning: quant_bias is -2^31 in {len(modules)} linears, where bias / deq_scale overflows"
+        f" as in the producer ({shown})"
+    )
 
 
 def assign(float_model: Checkpoint, plan: Plan) -> dict[str, Rule]:
@@ -182,7 +200,8 @@ def _write_linear(
     rule: Rule,
     plan: Plan,
     writer: CheckpointWriter,
-) -> None:
+) -> bool:
+    """Write one linear; return whether its quant_bias overflowed."""
     bias = weights.stored(f"{module}.bias") if f"{module}.bias" in weights else None
     linear = Linear(weights.stored(f"{module}.weight"), bias, module)
     try:
@@ -190,12 +209,23 @@ def _write_linear(
         quantized = _quantize(linear, scheme, rule, plan)
         tensors = scheme.tensors(quantized, plan.profile, str(tag_of(linear.weight.dtype)))
         known = layout.rules(rule.type, plan.profile)
+        check_made(scheme, quantized, known, tensors)
     except ValueError as error:
         named = "" if module in str(error) else f"{module}.weight: "
-        raise CheckpointError(f"{weights.checkpoint.path}: {named}{error}") from None
+        hint = _hint(str(error), module, plan)
+        raise CheckpointError(f"{weights.checkpoint.path}: {named}{error}{hint}") from None
     for suffix, array in tensors.items():
         label = rule.type if layout.SELF in known[suffix].labels else known[suffix].labels[0]
         writer.write(f"{module}.{suffix}", array, label)
+    return "quant_bias" in tensors and bool((tensors["quant_bias"] == _INT32_MIN).any())
+
+
+def _hint(problem: str, module: str, plan: Plan) -> str:
+    """How to leave out a linear that does not suit the type."""
+    if not any(word in problem for word in _UNSUITED):
+        return ""
+    option = "--disable_names" if plan.calibration else "--exclude"
+    return f"; leave it float with {option} {module}"
 
 
 def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> QuantizedLinear:
@@ -221,6 +251,7 @@ def _range(
         return None
     for glob, bounds in plan.ranges.items():
         if fnmatchcase(module, glob):
-            lo, hi = (np.array([bound], dtype=dtype) for bound in bounds)
+            with np.errstate(over="ignore"):  # infinity is refused with the linear's name
+                lo, hi = (np.array([bound]).astype(dtype) for bound in bounds)
             return lo, hi
     raise ValueError(f"{module}: no activation range for it, expected a glob that matches")

@@ -1,17 +1,16 @@
 """Which tensors of a float model are the weights of linears that quantizers take.
 
 Embeddings, the output head and the routers of mixtures of experts stay float: engines load them
-unquantized (requirements NUM-006, NUM-007, NUM-008).
+unquantized (requirements NUM-006, NUM-007, NUM-008). The names are in `schemas/layer_names.json`.
 """
 
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from slimspec.checkpoint import TensorTable
+from slimspec.layout import layer_names
 
 _FLOATS = ("F16", "BF16", "F32")
-_STAYS_FLOAT = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|lm_head|router|mlp\.gate)(\.|$)")
 
 
 def linear_modules(
@@ -29,7 +28,7 @@ def linear_modules(
         module, _, suffix = name.rpartition(".")
         if suffix != "weight" or len(table.shape(row)) != 2 or table.dtype(row) not in _FLOATS:
             continue
-        chosen = _any(module, include) if include else not _STAYS_FLOAT.search(module)
+        chosen = _any(module, include) if include else not layer_names.stays_float(module)
         if chosen and not _any(module, exclude):
             modules.append(module)
     return modules

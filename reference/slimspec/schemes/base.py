@@ -31,11 +31,13 @@ class Scheme(ABC):
     """One quantization type: subclasses set the class attributes and override what differs.
 
     `bits` is the width of the weight; `takes` names the options beside `variant` and `threads`
-    that the type has, every other option is refused when it is set.
+    that the type has, every other option is refused when it is set; n is a multiple of
+    `row_multiple`.
     """
 
     label: str
     bits: int = 8
+    row_multiple: int = 1
     takes: frozenset[str] = frozenset()
 
     def quantize(

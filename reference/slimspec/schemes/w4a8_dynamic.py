@@ -37,6 +37,7 @@ class W4A8Dynamic(Int4Scheme):
 
     label = "W4A8_DYNAMIC"
     takes = frozenset({"group_size"})
+    row_multiple = 8  # engines view eight codes along n as one int32 (W4A8-017)
 
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
         """Quantize on two levels for "v0", on one for "v1". Raises: ValueError for a mix."""

@@ -1,0 +1,33 @@
+"""Modules that stay float, by name: the one reader of `schemas/layer_names.json`."""
+
+import json
+import re
+from functools import cache
+
+from slimspec.data import folder
+
+
+@cache
+def _patterns(requirement: str | None) -> re.Pattern[str]:
+    text = (folder("schemas") / "layer_names.json").read_text(encoding="utf-8")
+    parts = [
+        _regex(name) + (r"(\.|$)" if group.get("within") else "$")
+        for group in json.loads(text)["groups"]
+        if requirement is None or group.get("requirement") == requirement
+        for name in group["names"]
+    ]
+    return re.compile(rf"(^|\.)({'|'.join(parts) or '(?!)'})")
+
+
+def _regex(name: str) -> str:
+    return re.escape(name).replace(r"\*", "[^.]*")
+
+
+def stays_float(module: str) -> bool:
+    """True if quantizers leave a module of that name float: heads, routers, embeddings, …"""
+    return _patterns(None).search(module) is not None
+
+
+def judged_by(requirement: str, module: str) -> bool:
+    """True if a requirement ("NUM-006", …) says that a module of that name is float."""
+    return _patterns(requirement).search(module) is not None
