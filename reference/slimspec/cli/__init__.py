@@ -1,9 +1,13 @@
 """The command `slimspec`: one module per subcommand, imported when it runs."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
 import slimspec
 
@@ -32,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     try:
         args = parser.parse_args(argv)
-        return _run(args.command, args.arguments)
+        with _termination_as_interrupt():
+            return _run(args.command, args.arguments)
     except SystemExit as stop:
         return 4 if stop.code else 0
     except KeyboardInterrupt:
@@ -44,6 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         print(f"slimspec: internal error, please report: {error!r}", file=sys.stderr)
         return 3
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM cleans up as Ctrl-C does; signals belong to the main thread only."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _command_help() -> str:
