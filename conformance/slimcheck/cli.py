@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import slimspec
+from slimspec.output import run_program
+from slimspec.patterns import visible
 
 _EPILOG = """\
 exit codes: 0 conformant, 1 not conformant, 2 interrupted, 3 a bug in slimcheck,
@@ -29,6 +31,10 @@ _COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    return run_program("slimcheck", lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
     try:
         if argv[:1] == ["explain"]:
             return _explain(argv[1:])
@@ -40,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("slimcheck: interrupted", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
     except UnicodeEncodeError:
         print(f"slimcheck: {_NO_CHINESE}", file=sys.stderr)
         return 4
@@ -110,7 +114,8 @@ def _check(argv: Sequence[str]) -> int:
 
     console = terminal(args.lang)
     try:
-        check_requests(args.report)
+        judged = filter(None, (args.directory, args.float_model))
+        check_requests(args.report, *judged)
         with scan_bar() as progress:
             report = run(
                 args.directory,
@@ -134,7 +139,7 @@ def _check(argv: Sequence[str]) -> int:
         print_report(report, console, quiet=args.quiet, lang=args.lang)
         write_reports(report, args.report, args.lang)
     except RunError as error:
-        print(f"slimcheck: {error}", file=sys.stderr)
+        print(visible(f"slimcheck: {error}"), file=sys.stderr)
         return 4
     return int(report.exit_code)
 
@@ -150,9 +155,10 @@ def _explain(argv: Sequence[str]) -> int:
 
     from difflib import get_close_matches
 
-    from slimcheck.explain import explanation
+    from slimcheck.explain import check_encoding, explanation
     from slimspec import requirements
 
+    check_encoding(args.lang)
     catalogue = requirements.load()
     for key in args.id:
         requirement = catalogue.get(key.upper())
@@ -173,10 +179,11 @@ def _rules(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return 4 if stop.code else 0
 
-    from slimcheck.explain import scope_text
+    from slimcheck.explain import check_encoding, scope_text
     from slimcheck.report.lang import title
     from slimspec import requirements
 
+    check_encoding(args.lang)
     for requirement in requirements.load().values():
         print(
             f"{requirement.id:<12}{requirement.level:<8}{requirement.phase:<8}"

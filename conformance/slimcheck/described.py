@@ -25,7 +25,7 @@ def has(description: Description, key: str) -> bool:
 
 def shown(value: Any) -> str:
     """A value of the description, on one short printable line."""
-    return repr(clip(value, 80)) if isinstance(value, str) else clip(value, 80)
+    return f"'{clip(value, 80)}'" if isinstance(value, str) else clip(value, 80)
 
 
 def as_count(value: Any) -> int | None:

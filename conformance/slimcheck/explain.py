@@ -1,10 +1,22 @@
 """A requirement in full, for a reader."""
 
+import sys
+
 from slimcheck.report.lang import EN, WORDS, ZH, fix, title, why
 from slimspec.requirements import Requirement
 
 _WIDTH = 96
 _FIELD = 8
+
+
+def check_encoding(lang: str) -> None:
+    """Stop where standard output cannot carry the language.
+
+    Raises:
+        UnicodeEncodeError: it cannot.
+    """
+    if sys.stdout.encoding:
+        WORDS[lang]["found"].encode(sys.stdout.encoding)
 
 
 def explanation(requirement: Requirement, lang: str = EN) -> str:

@@ -1,7 +1,10 @@
 """One run of the judge, shared by the command and the pytest plugin."""
 
+import errno
 import os
-import tempfile
+import secrets
+import stat
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -57,6 +60,8 @@ def run(
             a sample that means nothing; an unusable waiver file; a directory that cannot be read
             or is no checkpoint of this family.
     """
+    if "" in (directory, float_model):
+        raise RunError("expected the name of a directory, found an empty one")
     if tp is not None and not 1 <= tp <= _MAX_RANKS:
         raise RunError(f"--tp {tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
     _check_names(level, producer, (*select, *ignore))
@@ -145,19 +150,23 @@ def write_reports(report: Report, requests: Sequence[str], lang: str = EN) -> No
     """Write each `FORM=FILE` of `requests`; the forms for readers in language `lang`.
 
     Raises:
-        RunError: an unknown form, or a file that cannot be written.
+        RunError: an unknown form, or a file that cannot be written or lies in what was judged.
     """
-    for file, form in check_requests(requests):
+    for file, form in check_requests(requests, report.directory):
         _write(file, _FORMS[form](report, lang))
 
 
-def check_requests(requests: Sequence[str]) -> list[tuple[Path, str]]:
+def check_requests(requests: Sequence[str], *judged: str | Path) -> list[tuple[Path, str]]:
     """Return (file, form) of each `FORM=FILE`.
 
     Raises:
-        RunError: an unknown form, or no file.
+        RunError: an unknown form, no file, one that cannot be written, or one in a directory
+            that is judged.
     """
-    return [_request(request) for request in requests]
+    found = [_request(request) for request in requests]
+    for file, _ in found:
+        _check_target(file, judged)
+    return found
 
 
 def _request(request: str) -> tuple[Path, str]:
@@ -213,15 +222,82 @@ _FORMS: dict[str, Callable[[Report, str], bytes]] = {
 }
 
 
+def _check_target(file: Path, judged: Sequence[str | Path]) -> None:
+    """Stop, before anything is judged, where a report cannot or must not be written."""
+    for directory in judged:
+        places = (os.path.realpath(file), os.path.join(os.path.realpath(file.parent), file.name))
+        if any(Path(place).is_relative_to(os.path.realpath(directory)) for place in places):
+            raise RunError(f"report {file}: lies in {directory}, which is judged")
+    try:
+        if _through(file):
+            if not os.access(file, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            os.unlink(_temporary(Path(os.path.realpath(file)), b""))
+    except OSError as error:
+        raise RunError(f"cannot write report {file}: {error.strerror}") from None
+
+
+def _through(file: Path) -> bool:
+    """Whether to write into the file itself: a device, a pipe, our own output; not to replace it.
+
+    Raises:
+        OSError: a directory, or a path that cannot be looked at.
+    """
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return not stat.S_ISREG(status.st_mode) or _own_output(status) is not None
+
+
+def _own_output(status: os.stat_result) -> int | None:
+    """The descriptor of our output or error stream that is this file, as /dev/stdout may be."""
+    for descriptor in (1, 2):
+        try:
+            if os.path.samestat(os.fstat(descriptor), status):
+                return descriptor
+        except OSError:
+            continue
+    return None
+
+
 def _write(file: Path, content: bytes) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        if _through(file):
+            _write_through(file, content)
+            return
+        target = Path(os.path.realpath(file))
+        name = _temporary(target, content)
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.replace(name, file)
+            if target.exists():
+                name.chmod(stat.S_IMODE(target.stat().st_mode))
+            os.replace(name, target)
         except BaseException:
             os.unlink(name)
             raise
     except OSError as error:
         raise RunError(f"cannot write report {file}: {error.strerror}") from None
+
+
+def _write_through(file: Path, content: bytes) -> None:
+    own = _own_output(file.stat())
+    if own is not None:
+        sys.stdout.flush()
+    with open(file if own is None else os.dup(own), "wb") as stream:
+        stream.write(content)
+
+
+def _temporary(target: Path, content: bytes) -> Path:
+    """Write a new file beside the target, with the mode that the umask leaves; return its path."""
+    name = target.parent / f".slimcheck-{secrets.token_hex(8)}"
+    with open(name, "xb") as stream:
+        try:
+            stream.write(content)
+            stream.flush()
+        except BaseException:
+            os.unlink(name)
+            raise
+    return name

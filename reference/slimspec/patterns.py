@@ -75,3 +75,10 @@ def _ranges(numbers: Sequence[str]) -> str:
     if len(said) > _WORDS_SHOWN:
         return f"{{{said[0]},…,{said[-1]}}}"
     return "{" + ",".join(said) + "}"
+
+
+def visible(text: str) -> str:
+    """Text of a hostile file, safe to show: what is not printable becomes an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -7,6 +7,7 @@ are names, dtypes and numbers in English in either.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from slimspec.patterns import visible as visible
 from slimspec.requirements import Requirement
 
 EN, ZH = "en", "zh"
@@ -186,10 +187,3 @@ def fix(requirement: Requirement, own: str = "", lang: str = EN) -> str:
     if lang == ZH:
         return f"{requirement.fix_zh}（{own}）" if own else requirement.fix_zh
     return own or requirement.fix
-
-
-def visible(text: str) -> str:
-    """Text of a hostile file, safe to show: what is not printable becomes an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

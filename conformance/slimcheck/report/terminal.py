@@ -17,13 +17,10 @@ from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
 from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched
 from slimcheck.verdicts import OK, Verdict
+from slimspec.output import carried
 
 _FIELD = 10  # width of the field names
 _STYLES = {"ERROR": "bold red", "WARN": "yellow", "NOTE": "cyan", "WAIVED": "dim"}
-_ASCII = str.maketrans(
-    {"×": "x", "·": "*", "−": "-", "–": "-", "…": "...", "≥": ">=", "≤": "<=", "→": "->",
-     "Σ": "sum ", "“": '"', "”": '"', "‘": "'", "’": "'"}
-)  # fmt: skip
 
 
 class AsciiStream:
@@ -35,8 +32,7 @@ class AsciiStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        plain = text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
-        return self._stream.write(plain)
+        return self._stream.write(carried(text, self.encoding))
 
     def flush(self) -> None:
         self._stream.flush()

@@ -185,7 +185,7 @@ class Checkpoint:
         i = self.table.find(name)
         if i is None:
             raise CheckpointError(
-                f"{clip(str(self.path))}: tensor {clip(name, 120)!r} is in no file"
+                f"{clip(str(self.path))}: tensor '{clip(name, 120)}' is in no file"
             )
         row = self.table.row(i)
         if row.begin < 0:
@@ -254,7 +254,7 @@ def _force(profile: str, found: Detected) -> Detected:
 
 
 def _unusable(row: Tensor, found: str, expected: str) -> CheckpointError:
-    where = f"{clip(row.file)}: tensor {clip(row.name, 120)!r}"
+    where = f"{clip(row.file)}: tensor '{clip(row.name, 120)}'"
     return CheckpointError(f"{where}: found {found}, expected {expected}")
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from slimspec.patterns import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Defect:
@@ -26,7 +28,7 @@ class CheckpointError(Exception):
 def defect(code: str, file: str, found: Any, expected: Any, *, tensor: str | None = None) -> Defect:
     """Build a `Defect` whose message is "file: tensor T: found F, expected E"."""
     shown, wanted = clip(found), clip(expected)
-    where = f"tensor {clip(tensor, 120)!r}: " if tensor is not None else ""
+    where = f"tensor '{clip(tensor, 120)}': " if tensor is not None else ""
     message = f"{clip(file)}: {where}{shown}; expected {wanted}"
     return Defect(code, file, tensor, shown, wanted, message)
 
@@ -35,7 +37,7 @@ def clip(value: Any, limit: int = 200) -> str:
     """Show a hostile value on one printable line of at most `limit` characters."""
     text = value if isinstance(value, str) else _plain(value, limit)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return visible(text)
 
 
 def _plain(value: Any, limit: int) -> str:

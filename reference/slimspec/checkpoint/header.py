@@ -103,7 +103,7 @@ def _parse(raw: bytes, header: Header) -> None:
         return
     for duplicate in duplicates:
         key = duplicate.key
-        found = f"member {clip(key, 120)!r} occurs {len(duplicate.values)} times"
+        found = f"member '{clip(key, 120)}' occurs {len(duplicate.values)} times"
         tensor = key if key in value else None
         _note(header, "header-duplicate-key", found, "each member once", tensor)
     if "__metadata__" in value:

@@ -107,7 +107,7 @@ def _weight_map(stated: dict[str, Any], name: str, defects: list[Defect]) -> dic
         if file not in checked:
             checked[file] = file
             if not is_safe_name(file):
-                found = f"its file is {clip(file, 80)!r}"
+                found = f"its file is '{clip(file, 80)}'"
                 expected = "the plain name of a file in the same directory"
                 defects.append(defect("index-file-name", name, found, expected, tensor=tensor))
         weight_map[tensor] = checked[file]

@@ -94,7 +94,7 @@ class RecordReader:
             found = f"a name of {len(name)} characters"
             self._note("name-length", found, f"at most {NAME_LIMIT}", name)
         if not name.isprintable():
-            found = f"the name {clip(name, 80)!r} holds control characters"
+            found = f"the name '{clip(name, 80)}' holds control characters"
             self._note("name-control-characters", found, "printable characters", name)
 
     def _take_all(self, members: Mapping[str, Any]) -> bool:

@@ -55,7 +55,7 @@ class ShardWriter:
         expected = nbytes_of(dtype, shape)
         if size != expected:
             raise CheckpointError(
-                f"tensor {clip(name, 120)!r}: found {size} bytes, expected {expected} for "
+                f"tensor '{clip(name, 120)}': found {size} bytes, expected {expected} for "
                 f"{dtype} {list(shape)}"
             )
         self.records.append(Record(name, dtype, shape, size))

@@ -10,6 +10,8 @@ from importlib import import_module
 from types import FrameType
 
 import slimspec
+from slimspec.output import run_program
+from slimspec.patterns import visible
 
 _COMMANDS = {
     "quantize": "quantize a float directory into a conforming directory",
@@ -25,6 +27,10 @@ _COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 something differs, 2 interrupted, 3 our bug,
     4 wrong usage or unusable input, 5 nothing was checked."""
+    return run_program("slimspec", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="slimspec",
         description="Reference tools for quantized LLM checkpoints.",
@@ -33,8 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {slimspec.__version__}")
     parser.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="see below")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    rest.required = False  # else an error names it
     try:
+        if not argv:
+            parser.print_help(sys.stderr)
+            return 4
         args = parser.parse_args(argv)
         with _termination_as_interrupt():
             return _run(args.command, args.arguments)
@@ -43,9 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("slimspec: interrupted, nothing was written", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stdout = None
-        return 0
     except Exception as error:
         print(f"slimspec: internal error, please report: {error!r}", file=sys.stderr)
         return 3
@@ -83,7 +90,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     try:
         code: int | None = module.run(args)
     except CheckpointError as error:
-        print(f"slimspec {command}: {error}", file=sys.stderr)
+        print(visible(f"slimspec {command}: {error}"), file=sys.stderr)
         return 4
     return code or 0
 

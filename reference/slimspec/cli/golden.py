@@ -2,11 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from slimspec.patterns import visible
 
 _EXIT_DIFFERS = 1
 _EXIT_NOTHING = 5
@@ -64,11 +65,15 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         return _ACTIONS[args.action](args)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except MemoryError:
+        raise CheckpointError("the vectors do not fit in memory; ask for smaller sizes") from None
     except (ValueError, OSError) as error:
         raise CheckpointError(str(error)) from error
+
+
+def _say(text: str) -> None:
+    """Print one line; names and comments may come from files of others."""
+    print(visible(text), flush=True)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -76,11 +81,11 @@ def _verify(args: argparse.Namespace) -> int:
 
     failed = 0
     for name, wrong in verify(args.fast):
-        print(f"{'FAIL' if wrong else 'ok  '} {name}", flush=True)
+        _say(f"{'FAIL' if wrong else 'ok  '} {name}")
         for text in wrong[:20]:
-            print(f"     {text}")
+            _say(f"     {text}")
         if len(wrong) > 20:
-            print(f"     ... and {len(wrong) - 20} more")
+            _say(f"     ... and {len(wrong) - 20} more")
         failed += bool(wrong)
     return _EXIT_DIFFERS if failed else 0
 
@@ -90,14 +95,14 @@ def _list(args: argparse.Namespace) -> int:
 
     if args.op:
         for case in cases(args.op):
-            print(f"{case.id}  {case.origin}  {case.comment}")
+            _say(f"{case.id}  {case.origin}  {case.comment}")
         return 0
     counts: dict[str, Counter[str]] = {}
     for case in cases():
         counts.setdefault(case.op, Counter())[case.origin] += 1
     for op, origins in sorted(counts.items()):
         told = ", ".join(f"{count} {origin}" for origin, count in sorted(origins.items()))
-        print(f"{op:30} {sum(origins.values()):4}  ({told})")
+        _say(f"{op:30} {sum(origins.values()):4}  ({told})")
     return 0
 
 
@@ -108,7 +113,8 @@ def _show(args: argparse.Namespace) -> int:
     found = [case for case in cases() if case.id == args.id]
     if not found:
         raise ValueError(f"no vector {args.id!r}; `slimspec golden list --op OP` shows the ids")
-    print("\n".join(show(found[0], args.elements)))
+    for line in show(found[0], args.elements):
+        _say(line)
     return 0
 
 
@@ -116,7 +122,7 @@ def _export(args: argparse.Namespace) -> int:
     from slimspec.golden.export import export
 
     count = export(_chosen(args), args.directory, args.format)
-    print(f"{count} vectors written to {args.directory}")
+    _say(f"{count} vectors written to {args.directory}")
     return 0
 
 
@@ -129,7 +135,7 @@ def _generate(args: argparse.Namespace) -> int:
         attributes["numerics"] = args.numerics
     made = generate(args.op, sizes, args.seed, attributes, args.count)
     write_generated(args.directory, made)
-    print(f"{len(made)} vectors of {args.op} written to {args.directory}")
+    _say(f"{len(made)} vectors of {args.op} written to {args.directory}")
     return 0
 
 
@@ -175,19 +181,19 @@ def _run(args: argparse.Namespace) -> int:
 
     results = []
     for result in run_cases(_chosen(args), args.cmd, args.timeout, args.format):
-        print(f"{'pass' if result.passed else 'FAIL'} {result.case.id}", flush=True)
+        _say(f"{'pass' if result.passed else 'FAIL'} {result.case.id}")
         for problem in result.problems:
-            print(f"     {problem}")
+            _say(f"     {problem}")
         results.append(result)
     if not results:
         print("no vector was run", file=sys.stderr)
         return _EXIT_NOTHING
     failed = [result for result in results if not result.passed]
     for op, text in diagnosis(results).items():
-        print(f"diagnosis of {op}: {text}")
+        _say(f"diagnosis of {op}: {text}")
     for flag, breaks in _consequences(results, failed):
-        print(f"{flag}: {breaks}")
-    print(f"{len(results) - len(failed)} of {len(results)} passed")
+        _say(f"{flag}: {breaks}")
+    _say(f"{len(results) - len(failed)} of {len(results)} passed")
     return _EXIT_DIFFERS if failed else 0
 
 

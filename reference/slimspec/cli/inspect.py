@@ -11,15 +11,17 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.checkpoint.errors import clip
-from slimspec.patterns import collapse
+from slimspec.patterns import collapse, visible
 
 if TYPE_CHECKING:
     from slimspec.cli.tiles import Grid
 
-_WIDTH = 150  # of the table where the output is no terminal
+_WIDTH = 1000  # of the output where it is no terminal; tables are as wide as their texts
+_COLUMNS = {"tensors": 200, "label": 40, "dtype": 20, "shape": 60}  # and their greatest width
 _SCALES = ("scale", "scale_second")  # how the names of scale tensors end
 
 
@@ -39,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.out and not args.tiles:
         raise CheckpointError("-o FILE: expected --tiles with it")
+    if not args.directory:
+        raise CheckpointError("expected the name of a directory, found an empty one")
     checkpoint = open_checkpoint(args.directory)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     if args.tiles:
@@ -86,31 +90,43 @@ class Row:
 
 
 def rows(checkpoint: Checkpoint) -> list[Row]:
-    """Group the tensors of a directory, quantized ones first."""
+    """Group the tensors of a directory, quantized modules first, a weight before its scales."""
     table = checkpoint.table
     labels = checkpoint.description.labels if checkpoint.description else {}
-    found: dict[tuple[object, ...], Row] = {}
+    modules: dict[str, list[int]] = {}
     for i, name in enumerate(table.names):
-        label, dtype, shape = labels.get(name, "-"), table.dtype(i), table.shape(i)
-        key = (label, dtype, shape, name.rpartition(".")[2], name.count("."))
-        row = found.setdefault(key, Row(label, dtype, shape))
-        row.names.append(name)
-        row.nbytes += int(table.end[i] - table.begin[i])
-    return sorted(found.values(), key=lambda row: (row.label == "FLOAT", row.label))
+        modules.setdefault(name.rpartition(".")[0], []).append(i)
+    kinds: dict[tuple[object, ...], dict[str, Row]] = {}
+    for module, members in modules.items():
+        last = {i: table.names[i].rpartition(".")[2] for i in members}
+        members.sort(key=lambda i: (last[i] != "weight", last[i]))
+        facts = [(last[i], labels.get(table.names[i], "-"), table.dtype(i), table.shape(i))
+                 for i in members]  # fmt: skip
+        kind = kinds.setdefault((module.count("."), *facts), {})
+        for i, (suffix, label, dtype, shape) in zip(members, facts, strict=True):
+            row = kind.setdefault(suffix, Row(label, dtype, shape))
+            row.names.append(table.names[i])
+            row.nbytes += int(table.end[i] - table.begin[i])
+    groups = sorted((list(kind.values()) for kind in kinds.values()), key=_rank)
+    return [row for group in groups for row in group]
+
+
+def _rank(group: Sequence[Row]) -> tuple[bool, str]:
+    return all(row.label == "FLOAT" for row in group), group[0].label
 
 
 def _print(checkpoint: Checkpoint, console: Console) -> None:
-    console.print(_title(checkpoint), soft_wrap=True)
+    console.print(Text(visible(_title(checkpoint))), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("tensors", "label", "dtype", "shape"):
-        table.add_column(column, overflow="fold")
+    for column, width in _COLUMNS.items():
+        table.add_column(column, overflow="fold", max_width=width)
     for column in ("count", "bytes", "range"):
         table.add_column(column, justify="right")
     for row in rows(checkpoint):
         table.add_row(
-            collapse(row.names),
-            row.label,
-            row.dtype,
+            Text(visible(collapse(row.names))),
+            Text(visible(row.label)),
+            Text(visible(row.dtype)),
             "×".join(map(str, row.shape)) or "scalar",
             str(len(row.names)),
             f"{row.nbytes:,}",

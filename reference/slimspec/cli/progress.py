@@ -8,8 +8,11 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TextColumn,
     TimeRemainingColumn,
 )
+
+from slimspec.patterns import visible
 
 
 @contextmanager
@@ -18,7 +21,10 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     bar = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(
-        "{task.description}", *bar, console=console, disable=not console.is_terminal
+        TextColumn("{task.description}", markup=False),
+        *bar,
+        console=console,
+        disable=not console.is_terminal,
     ) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(visible(title), total=total)
         yield lambda nbytes: progress.advance(task, nbytes)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from slimspec.checkpoint import Checkpoint, CheckpointError
 from slimspec.checkpoint.errors import clip
+from slimspec.patterns import visible
 
 _COMPRESSED = ("W8A8SC", "W16A16SC")
 _NUMBER = re.compile(r"\.(\d+)\.")
@@ -69,7 +71,7 @@ def _grid(part: str, checkpoint: Checkpoint, module: str) -> Grid:
         container = open_container(*tensors)
         tiles = [container.resolve(tile) for tile in container.plan.tiles()]
     except ValueError as error:
-        place = f"{clip(str(checkpoint.path))}: tensor {clip(module, 120)!r}"
+        place = f"{clip(str(checkpoint.path))}: tensor '{clip(module, 120)}'"
         raise CheckpointError(f"{place}: {error}") from None
     shape = (container.plan.n_index, container.plan.k_index)
     number = _NUMBER.search(module)
@@ -103,7 +105,9 @@ def print_table(grids: Sequence[Grid], console: Console) -> None:
         for kind in kinds(grids):
             own = [grid for grid in grids if (grid.part, grid.kind) == (part, kind)]
             if own:
-                table.add_row(part, kind, str(len(own)), *_figures(own))
+                table.add_row(
+                    *(Text(visible(said)) for said in (part, kind)), str(len(own)), *_figures(own)
+                )
     table.add_section()
     table.add_row("all", "", str(len(grids)), *_figures(grids))
     console.print(table)
