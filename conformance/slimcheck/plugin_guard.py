@@ -38,7 +38,7 @@ def refuse_its_code(config: pytest.Config, directory: Path) -> None:
     """Stop before a conftest.py or setting of `directory` has an effect on the session.
 
     Settings are read before any plugin is asked, so they are refused afterwards: what they load
-    by `-p` has then run. The spelling `--slimcheck-checkpoint=DIR` keeps pytest from reading them at all.
+    by `-p` has then run. Written `--slimcheck-checkpoint=DIR`, they are not read at all.
 
     Raises:
         pytest.UsageError: the session would take settings or code from `directory`.
@@ -47,10 +47,6 @@ def refuse_its_code(config: pytest.Config, directory: Path) -> None:
     if config.inipath is not None and inside(config.inipath, directory):
         raise pytest.UsageError(
             f"{config.inipath}: the settings of pytest lie in the directory to judge: {advice}"
-        )
-    if inside(config.rootpath, directory):
-        raise pytest.UsageError(
-            f"{config.rootpath}: the root of the session lies in the directory to judge: {advice}"
         )
     for path in paths_to_run(config):
         # pytest loads the conftest.py of a path and of its directories test*
