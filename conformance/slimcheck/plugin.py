@@ -106,7 +106,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[_RAN] = _Ran()
     session.config.pluginmanager.register(session.config.stash[_RAN])
     try:
-        check_requests(option(_dest("report")))
+        check_requests(option(_dest("report")), directory)
         session.config.stash[_REPORT] = run(
             directory,
             level=_option(session.config, "level") or "values",

@@ -27,5 +27,6 @@ def rows_of(case: Path) -> list[Comparison]:
     return rows
 
 
+@pytest.mark.slow
 def test_nothing_is_said_to_be_changed(checkpoint: Path) -> None:
     assert not [row for row in rows_of(checkpoint) if row.outcome is Outcome.DIFFERS]
