@@ -60,7 +60,7 @@ def test_recorded_linears_are_reproduced(oracle: Path, case: Path, save_type: st
             continue
         module = name.removesuffix(".weight")
         bias = f"{module}.bias"
-        linear = Linear(source[name], source[bias] if bias in source else None, module)
+        linear = Linear(source[name], source.get(bias), module)
         params = InputParams(
             recorded.tensor(f"{module}.input_scale"), recorded.tensor(f"{module}.input_offset")
         )

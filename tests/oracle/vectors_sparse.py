@@ -11,6 +11,7 @@ from slimspec.numeric import as_float32, to_dtype
 from slimspec.sparse.admm import InputStatistics, w16a16s_weight
 from slimspec.sparse.codec import as_bytes
 from slimspec.sparse.cosparse import quantize_cosparse
+from slimspec.sparse.fractal import round_up
 from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit
 from slimspec.sparse.lowbit_groups import (
     GroupWeight,
@@ -22,7 +23,6 @@ from slimspec.sparse.lowbit_groups import (
     quantize_two_levels,
 )
 from slimspec.sparse.mantissa import reduce_mantissa, split_float16
-from slimspec.sparse.fractal import round_up
 from slimspec.sparse.nz import nd_to_nz
 from slimspec.sparse.outliers import fraction_mask, sigma_mask
 from slimspec.sparse.power import quantize_power
