@@ -112,7 +112,7 @@ def read_members(file: str | Path) -> Any:
             raise CheckpointError(defect.message)
         return read.value
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
     except ImportError:
         raise CheckpointError(f"{path}: YAML needs pyyaml; use a .json file instead") from None
     try:
