@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from slimcheck.scan import select
 from slimspec.checkpoint import open_checkpoint
 from slimspec.data import folder
 
+needs_dask = pytest.mark.skipif(
+    find_spec("distributed") is None, reason="the extra dask is not installed"
+)
 VALID = folder("golden") / "checkpoints" / "valid" / "w8a8-a1-bf16"
 
 
@@ -67,6 +71,7 @@ class _Future:
         return self._call()
 
 
+@needs_dask
 def test_tasks_of_files_find_what_one_scan_finds(
     broken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +88,7 @@ def test_tasks_of_files_find_what_one_scan_finds(
     assert len(found) > 1
 
 
+@needs_dask
 def test_only_the_files_asked_for_become_tasks(
     broken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +119,7 @@ def test_worker_that_sees_another_directory_is_an_error(broken: Path) -> None:
         scan_file(replace(task, directory="/nowhere/at/all"))
 
 
+@needs_dask
 def test_no_scheduler_is_one_line_and_exit_code_4(
     broken: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +145,7 @@ def address() -> Iterator[str]:
             yield cluster.scheduler_address
 
 
+@needs_dask
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", [(), ("*-00002-of-*",)], ids=["all", "one-file"])
@@ -150,6 +158,7 @@ def test_cluster_of_two_workers_gives_the_same_report(
     assert part or json.loads(local[-1])["counts"]["must"] > 0
 
 
+@needs_dask
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_parts_are_scanned_on_a_cluster_too(address: str) -> None:
