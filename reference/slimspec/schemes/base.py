@@ -24,7 +24,7 @@ from slimspec.quantize.affine import Variant, dequantize_rows
 
 from .records import InputParams, Linear, Options, QuantizedLinear
 from .store import encode
-from .weights import minmax_weight
+from .weights import integer_weight
 
 
 class Scheme(ABC):
@@ -64,7 +64,7 @@ class Scheme(ABC):
             per_tensor: one weight scale for the whole matrix (mm_tensor).
             activation_range, activation_symmetric: lo, hi of the input, for static types.
             input_params: scale and offset of the input instead of a range.
-            method: how an MX type finds its exponents.
+            method: how the integers of a row, or the exponents of an MX type, are found.
             dual_block: columns of a large block in the dual-scale MX type.
             threads: never changes a bit.
         Raises: ValueError for an option that the type does not have, NaN or infinity, or a group
@@ -86,8 +86,8 @@ class Scheme(ABC):
         return self.produce(linear, options)
 
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
-        """Return the record with min-max weights; `options` have been checked."""
-        return self.assemble(linear, minmax_weight(linear, self.bits, options), options)
+        """Return the record with the integers of `options.method`; options have been checked."""
+        return self.assemble(linear, integer_weight(linear, self.bits, options), options)
 
     def assemble(self, linear: Linear, weight: Any, options: Options) -> QuantizedLinear:
         """Return the record for a weight from any solver: an `IntegerWeight`, or what the type has.

@@ -21,7 +21,7 @@ class W4A4Dynamic(Int4Scheme):
     """
 
     label = "W4A4_DYNAMIC"
-    takes = frozenset({"group_size"})
+    takes = frozenset({"group_size", "method"})
 
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""

@@ -36,7 +36,7 @@ class W4A8Dynamic(Int4Scheme):
     """
 
     label = "W4A8_DYNAMIC"
-    takes = frozenset({"group_size"})
+    takes = frozenset({"group_size", "method"})
     row_multiple = 8  # engines view eight codes along n as one int32 (W4A8-017)
 
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
@@ -48,6 +48,8 @@ class W4A8Dynamic(Int4Scheme):
             )
         if options.variant == "v1":
             return super().produce(linear, options)
+        if options.method != "minmax":
+            raise ValueError(f"{linear.name}: two levels are made by minmax, not {options.method}")
         weight = quantize_two_level(
             linear.weight, group_size=options.group_size, name=f"{linear.name}.weight"
         )

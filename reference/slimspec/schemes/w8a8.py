@@ -31,7 +31,9 @@ class W8A8(Scheme):
     """
 
     label = "W8A8"
-    takes = frozenset({"per_tensor", "activation_range", "activation_symmetric", "input_params"})
+    takes = frozenset(
+        {"per_tensor", "activation_range", "activation_symmetric", "input_params", "method"}
+    )
 
     def assemble(self, linear: Linear, weight: IntegerWeight, options: Options) -> QuantizedLinear:
         """Add the static parameters and the epilogue. Raises: ValueError without a range."""

@@ -26,7 +26,7 @@ class W8A8S(W8A8):
     """
 
     label = "W8A8S"
-    takes = W8A8.takes | {"method"}
+    takes = W8A8.takes
 
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
         """Return the record with low-bit weights. Raises: ValueError for an unknown method."""

@@ -1,12 +1,27 @@
-"""The min-max weights that every scheme starts from, as each producer makes them."""
+"""The integers of a weight, as each producer makes them from the weight alone."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from slimspec.quantize.affine import code_range
 from slimspec.quantize.minmax import IntegerWeight, quantize_minmax
+from slimspec.quantize.ssz import quantize_ssz
 from slimspec.quantize.weight_lowbit import quantize_lowbit_groups
 
 from .records import Linear, Options
+
+METHODS = ("minmax", "ssz")
+
+
+def integer_weight(linear: Linear, bits: int, options: Options) -> IntegerWeight:
+    """Quantize a weight by `options.method`. Raises: ValueError for a method that does not fit."""
+    if options.method == "minmax":
+        return minmax_weight(linear, bits, options)
+    if options.method == "ssz":
+        return ssz_weight(linear, bits, options)
+    known = ", ".join(METHODS)
+    raise ValueError(f"{linear.name}.weight: method {options.method!r}, expected one of {known}")
 
 
 def minmax_weight(linear: Linear, bits: int, options: Options) -> IntegerWeight:
@@ -35,3 +50,17 @@ def minmax_weight(linear: Linear, bits: int, options: Options) -> IntegerWeight:
         name=name,
         threads=options.threads,
     )
+
+
+def ssz_weight(linear: Linear, bits: int, options: Options) -> IntegerWeight:
+    """Quantize the rows of a weight by SSZ; "v1" has it for symmetric scales per row only.
+
+    With static activations the errors that decide are of the weight's dtype, else float32.
+    Source: math.md 3.2; msmodelslim core/quantizer/impl/ssz.py:38-60.
+    """
+    name = f"{linear.name}.weight"
+    if options.variant != "v1" or options.group_size or options.per_tensor or not options.symmetric:
+        raise ValueError(f"{name}: ssz makes symmetric scales per row of producers A1 and MF only")
+    static = options.activation_range is not None or options.input_params is not None
+    error_dtype = linear.weight.dtype if static else np.float32
+    return quantize_ssz(linear.weight, bits=bits, error_dtype=error_dtype, name=name)
