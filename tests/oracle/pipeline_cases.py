@@ -24,7 +24,7 @@ from slimspec.numeric import as_float32
 from slimspec.pipeline.calibrate import CalibrationRun
 from slimspec.pipeline.calibration.samples import encode_texts, read_texts
 from slimspec.pipeline.calibration.settings import Settings
-from slimspec.pipeline.config import parameters, parse_config
+from slimspec.pipeline.config import MIN_MAX, parameters, parse_config
 from slimspec.pipeline.quantize import Plan, open_float, quantize_directory
 from slimspec.pipeline.quantize_config import Extra, all_linears, prepare
 from slimspec.pipeline.recipe import KEEP, Rule
@@ -67,6 +67,7 @@ class PipelineReport:
 
     name: str
     dtype: str = ""
+    w_method: str = MIN_MAX
     searched: bool = False
     outputs: list[Compared] = field(default_factory=list)
 
@@ -120,14 +121,13 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     if recipe.get("anti_only"):
         _compare_state(case, folder, anti, load, report)
         return
-    if q.get("w_method", "MinMax") != "MinMax":
-        raise NotRunError(f"weights by {q['w_method']}")
+    report.w_method = q.get("w_method", MIN_MAX)
     members = {name: value for name, value in q.items() if name in parameters()}
     members |= {"anti_method": anti.get("anti_method", ""), "mm_tensor": q.get("mm_tensor", True)}
     members["disable_level"] = _found(recipe, "disable_level") or "L0"
     if not recipe.get("datafree"):
         members["calib_texts"] = _texts(case)
-    extra = Extra(mix=q.get("pdmix", False), load_dtype=load)
+    extra = Extra(mix=q.get("pdmix", False), load_dtype=load, w_method=report.w_method)
     plan, _ = prepare(folder, parse_config(members), extra)
     for output in case.outputs:
         profile = PROFILES.get(output.path.name)

@@ -5,8 +5,9 @@ import argparse
 from slimspec.checkpoint import CheckpointError, read_json
 from slimspec.cli.numbers import count, size_in_gib
 from slimspec.cli.progress import progress_bar
-from slimspec.cli.quantize_options import add_parameters, given_parameters
+from slimspec.cli.quantize_options import CALIBRATED, add_parameters, given_parameters
 from slimspec.pipeline import recipe as recipes
+from slimspec.pipeline.config import read_members
 from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quantize_directory
 
 
@@ -41,12 +42,22 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         CheckpointError: unusable source or output.
     """
-    given = given_parameters(args)
+    content = read_members(args.config) if args.config else {}
+    if isinstance(content, dict) and "steps" in content:
+        from slimspec.cli.quantize_by_steps import run_steps
+
+        run_steps(args, content, given_parameters(args, {}))
+        return
+    given = given_parameters(args, content)
     if given:
         from slimspec.cli.quantize_calibrated import run_calibrated
 
         run_calibrated(args, given, _recipe(args) if args.recipe else None)
         return
+    for name, default in CALIBRATED.items():
+        if getattr(args, name) != default:
+            option = name if name == "w_method" else name.replace("_", "-")
+            raise CheckpointError(f"--{option} goes with parameters like --w_bit only")
     if not (args.scheme or args.recipe) or args.out is None:
         raise CheckpointError(
             "what to write: give OUT_DIR and one of --scheme, --recipe, --config, or parameters "

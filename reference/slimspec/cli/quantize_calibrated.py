@@ -34,6 +34,7 @@ def run_calibrated(args: argparse.Namespace, given: dict[str, Any], recipe: Reci
         longest=args.max_tokens,
         table=args.sensitivity,
         recipe=recipe,
+        w_method=args.w_method,
     )
     done = quantize_by_config(
         args.source, out, config, extra, overwrite=args.overwrite, bar=progress_bar

@@ -7,8 +7,21 @@ from typing import Any
 
 from slimspec.checkpoint import CheckpointError
 from slimspec.cli.numbers import count
-from slimspec.pipeline.config import parameters, parse_config, read_members
+from slimspec.pipeline.config import (
+    MIN_MAX,
+    W_METHODS,
+    parameters,
+    parse_config,
+)
 
+CALIBRATED = {  # options that only a calibrated run has, with their defaults
+    "pdmix": False,
+    "w_method": MIN_MAX,
+    "load_dtype": None,
+    "attention": None,
+    "max_tokens": 0,
+    "sensitivity": False,
+}
 _PREFIX = "parameter_"  # of the names in the namespace: --group-size and --group_size are two
 
 
@@ -17,11 +30,15 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "calibrated quantization", "parameters as in the field's quantization scripts"
     )
-    group.add_argument("--config", metavar="FILE", help="YAML or JSON file of these parameters")
+    group.add_argument(
+        "--config", metavar="FILE", help="YAML or JSON file of these parameters, or of steps"
+    )
     for name, schema in parameters().items():
         _add(group, name, schema)
     add = group.add_argument
     add("--pdmix", action="store_true", help="W8A8_MIX: W8A8 and W8A8_DYNAMIC in one")
+    add("--w_method", choices=W_METHODS, default=MIN_MAX,
+        help="how weights of W8A16 and W4A16 are found (default: %(default)s)")  # fmt: skip
     add("--load-dtype", choices=("float32", "float16", "bfloat16"),
         help="load the model in this dtype (the field's script: float32)")  # fmt: skip
     add("--attention", choices=("eager", "fused"),
@@ -47,18 +64,17 @@ def _add(group: Any, name: str, schema: Mapping[str, Any]) -> None:
     group.add_argument(f"--{name}", **options)
 
 
-def given_parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters of --config and of the command line, which goes before.
+def given_parameters(args: argparse.Namespace, content: Any) -> dict[str, Any]:
+    """Return the parameters of the command line, and of the `content` of --config behind them.
 
-    Raises: CheckpointError: an unreadable file, or one that holds no parameters.
+    Raises: CheckpointError: a file that holds no parameters.
     """
     members: dict[str, Any] = {}
-    if args.config:
-        found = read_members(args.config)
-        if not isinstance(found, dict):
+    if args.config and content != {}:
+        if not isinstance(content, dict):
             raise CheckpointError(f"{args.config}: expected parameters by name")
-        parse_config(found, args.config)
-        members = found
+        parse_config(content, args.config)
+        members = content
     read = {name: f"{_PREFIX}{name}" for name in parameters()}
     return members | {name: getattr(args, d) for name, d in read.items() if hasattr(args, d)}
 

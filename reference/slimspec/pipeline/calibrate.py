@@ -33,12 +33,13 @@ from .calibration.attention import (
     head_params,
     widest_attentions,
 )
-from .calibration.fake_linear import CalibrationLinear, Solver, takes_range
+from .calibration.fake_linear import CalibrationLinear, takes_range
 from .calibration.settings import Settings
 from .calibration.source import FoldedWeights
 from .fallback import Sensitivity, measure
 from .recipe import KEEP, Rule
 from .smooth_model import Subgraph, add_norm_biases, smooth_layer
+from .solvers import WeightSolver
 
 Tokens = Sequence[NDArray[np.int64]]
 Progress = Callable[[int], None]  # called with the number of layers just done
@@ -149,7 +150,7 @@ class CalibrationRun:
         self,
         rules: Mapping[str, Rule],
         *,
-        solver: Solver | None = None,
+        solver: WeightSolver | None = None,
     ) -> None:
         """Run the model as it will be quantized; find the input parameters of static linears.
 
@@ -168,7 +169,7 @@ class CalibrationRun:
                 "has no input range: add texts, give it a dynamic type, or put it in disable_names"
             )
 
-    def _observe_v0(self, rules: Mapping[str, Rule], solver: Solver | None) -> None:
+    def _observe_v0(self, rules: Mapping[str, Rule], solver: WeightSolver | None) -> None:
         linear = CalibrationLinear(
             self.model.numerics, rules, self.settings, self._method_of, solver
         )
@@ -193,7 +194,7 @@ class CalibrationRun:
             for h in hidden:
                 run(h)
 
-    def _observe_v1(self, rules: Mapping[str, Rule], solver: Solver | None) -> None:
+    def _observe_v1(self, rules: Mapping[str, Rule], solver: WeightSolver | None) -> None:
         settings, model = self.settings, self.model
         linear = CalibrationLinear(model.numerics, rules, settings, self._method_of, solver)
         static = any(takes_range(rule.type) for rule in rules.values())

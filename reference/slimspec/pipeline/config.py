@@ -20,6 +20,8 @@ from slimspec.checkpoint.errors import clip
 from slimspec.data import folder
 
 SCHEMA = "quantization_config"
+MIN_MAX = "MinMax"
+W_METHODS = (MIN_MAX, "GPTQ", "HQQ")  # the Calibrator's w_method; not in the table
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from slimspec.checkpoint.dtypes import tag_of
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.pipeline.additions import attention_metadata, write_additions
 from slimspec.pipeline.calibrate import Calibration
-from slimspec.pipeline.calibration.fake_linear import Solver
 from slimspec.pipeline.calibration.source import FoldedWeights
 from slimspec.pipeline.linear_check import check_made
 from slimspec.pipeline.recipe import Recipe, Rule, model_quant_type
 from slimspec.pipeline.select import linear_modules
+from slimspec.pipeline.solvers import WeightSolver
 from slimspec.quantize.affine import Variant
 from slimspec.quantize.mx_blocks import BLOCK
 from slimspec.schemes import Linear, Options, QuantizedLinear, Scheme
@@ -64,7 +64,7 @@ class Plan:
             options, and overrides `scheme`, `producer`, `group_size` and `symmetric`.
         rules: module -> type and options instead of both; others stay float.
         calibration: weights after smoothing, input parameters, cache and attention.
-        solver: makes the integers of W8A8S.
+        solver: makes the weights that are not min-max.
         config: members to set in config.json, None to remove one.
     """
 
@@ -79,7 +79,7 @@ class Plan:
     recipe: Recipe | None = None
     rules: Mapping[str, Rule] | None = None
     calibration: Calibration | None = None
-    solver: Solver | None = None
+    solver: WeightSolver | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -232,9 +232,9 @@ def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> Quantiz
     """Quantize with the parameters of the calibration, else with a given range."""
     variant = VARIANTS[plan.profile]
     seen = plan.calibration.inputs.get(linear.name) if plan.calibration else None
-    if rule.type == "W8A8S" and plan.solver is not None:
+    if plan.solver is not None and plan.solver.takes(rule.type):
         given = Options(variant, input_params=seen)
-        return scheme.assemble(linear, plan.solver(linear.weight), given)
+        return scheme.assemble(linear, plan.solver.stored(linear, rule), given)
     options = dict(rule.options)
     if seen is not None:
         options.pop("activation_symmetric", None)  # it is in the parameters

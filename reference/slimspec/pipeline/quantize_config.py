@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,19 @@ from slimspec.model.config import DEEPSEEK
 from slimspec.numeric import model_dtype
 from slimspec.observe.activation import MIXED
 from slimspec.quantize.affine import Variant
-from slimspec.quantize.minmax import IntegerWeight
-from slimspec.sparse.cosparse import quantize_cosparse
-from slimspec.sparse.lowbit import LowBitOptions, w8a8s_weight
 
 from .calibrate import Calibration, CalibrationRun
-from .calibration.fake_linear import Solver, takes_range
+from .calibration.fake_linear import takes_range
 from .calibration.samples import encode_texts, read_texts
 from .calibration.settings import LOWBIT, Settings
 from .calibration.source import FoldedWeights
-from .config import QuantizationConfig
-from .config_rules import check, choose, needs_texts, per_tensor
+from .config import MIN_MAX, QuantizationConfig
+from .config_rules import check, choose, needs_texts
 from .fallback import Sensitivity, last_linear, level, match_names, most_sensitive
 from .quantize import VARIANTS, Plan, open_float, quantize_directory
 from .recipe import KEEP, Recipe, Rule, load
 from .select import linear_modules
+from .solvers import WeightSolver, lowbit_options, make_solver
 
 HEAD = "lm_head"
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -55,6 +52,7 @@ class Extra:
         longest: tokens of a text that are used, 0 for all.
         table: measure the sensitivity of every linear also where nothing asks for it.
         recipe: types by module instead of one for all.
+        w_method: how weights are found: MinMax, GPTQ or HQQ.
     """
 
     producer: str = "A0"
@@ -64,6 +62,7 @@ class Extra:
     longest: int = 0
     table: bool = False
     recipe: Recipe | None = None
+    w_method: str = MIN_MAX
 
 
 @dataclass
@@ -118,11 +117,14 @@ def prepare(
     if config.disable_last_linear and last is not None and last not in kept:
         kept.append(last)
     done = Done(extra.recipe.name if extra.recipe else choice.type)
-    solver = make_solver(config)
+    solver = make_solver(config, choice, extra.w_method)
+    if extra.w_method != MIN_MAX and VARIANTS[profile_of(extra)] != "v0":
+        raise CheckpointError(f"w_method {extra.w_method}: is the Calibrator's; set --producer A0")
     calibration = Calibration(FoldedWeights(float_model, extra.load_dtype))
     texts = _texts(config)
     static = any(takes_range(rule.type) for rule in _without(rules, kept).values())
-    if texts is None and (needs_texts(config, choice) or static):
+    needed = needs_texts(config, choice) or static or (solver is not None and solver.keeps)
+    if texts is None and needed:
         raise CheckpointError(
             f"{done.label} needs calibration text: give calib_file FILE.jsonl or calib_texts"
         )
@@ -156,7 +158,7 @@ def _calibrate(
     rules: Mapping[str, Rule],
     kept: Sequence[str],
     count: int,
-    solver: Solver | None,
+    solver: WeightSolver | None,
     extra: Extra,
     bar: Bar,
 ) -> tuple[Calibration, list[str]]:
@@ -164,7 +166,7 @@ def _calibrate(
     needs_look = bool(count) or settings.act_method == MIXED or extra.table
     v0 = settings.variant == "v0"
     observes = any(takes_range(r.type) for r in rules.values()) or settings.attention
-    observes = observes or not v0
+    observes = observes or not v0 or (solver is not None and solver.keeps)
     looks = needs_look or (v0 and settings.cache)
     passes = (v0 and bool(settings.anti_method)) + looks + observes
     layers = int(float_model.config.value.get("num_hidden_layers", 1)) if float_model.config else 1
@@ -235,31 +237,6 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         attend=extra.attend,
         load_dtype=extra.load_dtype,
     )
-
-
-def make_solver(config: QuantizationConfig) -> Solver | None:
-    """Return what makes the integers of a sparse type; None for other types."""
-    if config.co_sparse and not config.is_lowbit:
-        return partial(_cosparse, fraction=config.fraction, per_channel=not per_tensor(config))
-    if not (config.is_lowbit and (config.w_bit, config.a_bit) == (4, 8)):
-        return None
-    return partial(w8a8s_weight, options=lowbit_options(config))
-
-
-def lowbit_options(config: QuantizationConfig) -> LowBitOptions:
-    """Return how outliers of low-bit weights are found."""
-    return LowBitOptions(
-        open_outlier=config.open_outlier,
-        use_sigma=config.use_sigma,
-        sigma_factor=config.sigma_factor,
-        fraction=config.fraction,
-        per_channel=not per_tensor(config),
-    )
-
-
-def _cosparse(w: NDArray, *, fraction: float, per_channel: bool) -> IntegerWeight:
-    made = quantize_cosparse(w, fraction, per_channel=per_channel)
-    return IntegerWeight(made.q, made.scale, np.zeros_like(made.scale))
 
 
 def config_changes(label: str, extra: Extra) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from slimspec.numeric.power import power
 from slimspec.numeric.reduction import cascade_mean, cascade_sum
 
 from .affine import Variant, codes, dequantize, quantize, require_finite
-from .minmax import IntegerWeight, quantize_minmax
+from .minmax import Granularity, IntegerWeight, quantize_minmax
 
 Array = NDArray[np.float32]
 
@@ -80,17 +80,21 @@ def quantize_hqq(
     *,
     bits: int,
     symmetric: bool = True,
+    per_tensor: bool = False,
     variant: Variant = "v0",
     name: str = "weight",
 ) -> IntegerWeight:
-    """Quantize the rows of `w` with HQQ scales, started from min-max.
+    """Quantize the rows of `w`, or all of it, with HQQ scales, started from min-max.
 
     Args: w [n, k]. Returns: q int8 [n, k] in [-2^(bits-1), 2^(bits-1) - 1], from the float16 scale
-    and offset [n, 1]: a float16 weight is divided in float16, any other in float32.
+    and offset [n, 1] or [1]: a float16 weight is divided in float16, any other in float32.
     Raises: ValueError for NaN or Inf, with `name` and index. Source: math.md 3.4.
     """
-    start = quantize_minmax(w, bits=bits, symmetric=symmetric, variant=variant, name=name)
-    scale, offset = optimize_hqq(w, start.scale, start.offset, bits=bits)
+    granularity: Granularity = "tensor" if per_tensor else "channel"
+    start = quantize_minmax(
+        w, bits=bits, symmetric=symmetric, variant=variant, granularity=granularity, name=name
+    )
+    scale, offset = optimize_hqq(w, start.scale, start.offset, bits=bits, per_tensor=per_tensor)
     q = quantize(w, scale, offset, bits=bits)
     return IntegerWeight(q, scale, offset)
 

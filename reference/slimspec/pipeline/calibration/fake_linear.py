@@ -17,6 +17,7 @@ from slimspec import schemes
 from slimspec.model import FloatLinear, Numerics
 from slimspec.numeric import to_dtype
 from slimspec.pipeline.recipe import KEEP, Rule
+from slimspec.pipeline.solvers import WeightSolver
 from slimspec.quantize.affine import dequantize_rows
 from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
 from slimspec.schemes import InputParams, Linear
@@ -25,7 +26,6 @@ from .observers import RunningInput, fake_input, fake_tokens
 from .settings import Settings
 
 DYNAMIC = "_DYNAMIC"
-Solver = Callable[[NDArray], IntegerWeight]
 
 
 def takes_range(label: str) -> bool:
@@ -47,12 +47,12 @@ class CalibrationLinear:
         rules: Mapping[str, Rule],
         settings: Settings,
         methods: Callable[[str], int],
-        solver: Solver | None = None,
+        solver: WeightSolver | None = None,
     ) -> None:
         """Prepare a run.
 
         Args: rules: type of each linear, those not named stay float; methods: act_method 1 or 2 of
-            a linear; solver: makes the integers of W8A8S.
+            a linear; solver: makes weights that are not min-max.
         """
         self.inputs: dict[str, RunningInput] = {}
         self.frozen = False
@@ -78,6 +78,8 @@ class CalibrationLinear:
             x = self._static(name, x, rule.type)
         elif rule.type.endswith(DYNAMIC) and "FP8" not in rule.type:
             x = fake_tokens(x, self._settings)
+        if self._solver is not None:
+            self._solver.see(name, x)
         return self._float(name, x, self._weight(name, w, rule), b)
 
     def _in_run(self, label: str) -> bool:
@@ -106,7 +108,7 @@ class CalibrationLinear:
 
 
 def fake_weight(
-    linear: Linear, rule: Rule, settings: Settings, solver: Solver | None = None
+    linear: Linear, rule: Rule, settings: Settings, solver: WeightSolver | None = None
 ) -> NDArray:
     """Return the weight as a run sees it, [n, k] in its own dtype.
 
@@ -114,9 +116,10 @@ def fake_weight(
     """
     scheme, options = schemes.get(rule.type), dict(rule.options)
     dtype = linear.weight.dtype
-    if rule.type == "W8A8S" and solver is not None:
-        return _dequantized(solver(linear.weight), dtype)
-    if scheme.bits == 8 and not options.get("group_size") and options.get("symmetric", True):
+    if solver is not None and solver.takes(rule.type):
+        return _dequantized(solver(linear, rule), dtype)
+    plain = options.get("method", "minmax") == "minmax" and options.get("symmetric", True)
+    if scheme.bits == 8 and plain and not options.get("group_size"):
         granularity: Granularity = "tensor" if options.get("per_tensor") else "channel"
         made = quantize_minmax(
             linear.weight, variant=settings.variant, granularity=granularity, name=linear.name

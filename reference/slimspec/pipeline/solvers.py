@@ -1,0 +1,149 @@
+"""Weights that are not min-max: the sparse type, HQQ and GPTQ, and what a run keeps for them.
+
+GPTQ needs the first text's input of each linear. It is kept, not the integers made of it: the
+input is the smaller one, and the writer makes the same integers again.
+
+Source: math.md 1.5, 3.3, 3.4, 7; msmodelslim pytorch/llm_ptq/llm_ptq_tools/quant_modules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec import schemes
+from slimspec.checkpoint import CheckpointError
+from slimspec.quantize.gptq import quantize_gptq
+from slimspec.quantize.hqq import quantize_hqq
+from slimspec.quantize.minmax import IntegerWeight
+from slimspec.schemes import Linear
+from slimspec.sparse.cosparse import quantize_cosparse
+from slimspec.sparse.lowbit import LowBitOptions, w8a8s_weight
+
+from .config import MIN_MAX, QuantizationConfig
+from .config_rules import Choice, per_tensor
+from .recipe import Rule
+
+WEIGHT_ONLY = ("W8A16", "W4A16")
+SPARSE = ("W8A8S",)
+
+Solve = Callable[[Linear, Rule, NDArray | None], IntegerWeight]
+
+
+@dataclass
+class WeightSolver:
+    """Makes the integers of the linears of some types; those of others are min-max.
+
+    Attributes:
+        types: labels of those types.
+        solve: makes one weight, also from the first input [t, k] if `keeps` is set.
+        keeps: the first input of each linear is kept.
+        bounded: symmetric integers go to the file without their most negative one (math.md 1.5).
+        inputs: what was kept, by linear.
+    """
+
+    types: tuple[str, ...]
+    solve: Solve
+    keeps: bool = False
+    bounded: bool = False
+    inputs: dict[str, NDArray] = field(default_factory=dict)
+
+    def takes(self, label: str) -> bool:
+        """True for a type whose weights are made here."""
+        return label in self.types
+
+    def see(self, name: str, x: NDArray) -> None:
+        """Take note of an input of a linear in a run."""
+        if self.keeps:
+            self.inputs.setdefault(name, x)
+
+    def __call__(self, linear: Linear, rule: Rule) -> IntegerWeight:
+        """Return the weight as a run sees it. Raises: CheckpointError: no text reached it."""
+        x = self.inputs.get(linear.name)
+        if self.keeps and x is None:
+            raise CheckpointError(
+                f"{linear.name}: no calibration text reaches this linear, and GPTQ needs its "
+                "inputs: add texts, or put it in disable_names"
+            )
+        return self.solve(linear, rule, x)
+
+    def stored(self, linear: Linear, rule: Rule) -> IntegerWeight:
+        """Return the weight as it goes to the file."""
+        made = self(linear, rule)
+        if not (self.bounded and rule.options.get("symmetric", True)):
+            return made
+        least = 1 - 2 ** (schemes.get(rule.type).bits - 1)
+        return IntegerWeight(np.maximum(made.q, np.int8(least)), made.scale, made.offset)
+
+
+def make_solver(config: QuantizationConfig, choice: Choice, w_method: str) -> WeightSolver | None:
+    """Return what makes the weights of a config; None where all of them are min-max.
+
+    Raises: CheckpointError: a w_method for a type without it.
+    """
+    if w_method != MIN_MAX:
+        if choice.type not in WEIGHT_ONLY or config.is_lowbit:
+            raise CheckpointError(
+                f"w_method {w_method}: makes weights of W8A16 and W4A16 per row; set a_bit 16 and "
+                f"is_lowbit False, or w_method {MIN_MAX}"
+            )
+        gptq = w_method == "GPTQ"
+        return WeightSolver(WEIGHT_ONLY, _gptq if gptq else _hqq, keeps=gptq, bounded=True)
+    if choice.type != "W8A8S":
+        return None
+    if config.co_sparse and not config.is_lowbit:
+        whole = per_tensor(config)
+        return WeightSolver(SPARSE, partial(_cosparse, config.fraction, not whole))
+    return WeightSolver(SPARSE, partial(_lowbit, lowbit_options(config)))
+
+
+def lowbit_options(config: QuantizationConfig) -> LowBitOptions:
+    """Return how outliers of low-bit weights are found."""
+    return LowBitOptions(
+        open_outlier=config.open_outlier,
+        use_sigma=config.use_sigma,
+        sigma_factor=config.sigma_factor,
+        fraction=config.fraction,
+        per_channel=not per_tensor(config),
+    )
+
+
+def _cosparse(
+    fraction: float, per_channel: bool, linear: Linear, rule: Rule, x: NDArray | None
+) -> IntegerWeight:
+    made = quantize_cosparse(linear.weight, fraction, per_channel=per_channel)
+    return IntegerWeight(made.q, made.scale, np.zeros_like(made.scale))
+
+
+def _lowbit(options: LowBitOptions, linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
+    return w8a8s_weight(linear.weight, options=options)
+
+
+def _hqq(linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
+    return quantize_hqq(
+        linear.weight,
+        bits=schemes.get(rule.type).bits,
+        symmetric=rule.options.get("symmetric", True),
+        per_tensor=rule.options.get("per_tensor", False),
+        name=f"{linear.name}.weight",
+    )
+
+
+def _gptq(linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
+    assert x is not None
+    return quantize_gptq(
+        linear.weight,
+        [x],
+        bits=schemes.get(rule.type).bits,
+        symmetric=rule.options.get("symmetric", True),
+        variant="v0",
+        granularity="tensor" if rule.options.get("per_tensor") else "channel",
+        name=f"{linear.name}.weight",
+    )
+
+
+__all__ = ["WeightSolver", "lowbit_options", "make_solver"]

@@ -1,0 +1,138 @@
+"""Weights by GPTQ and HQQ in the pipeline: conformant, nearer on the text, clear errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slimcheck.run import run as judge
+from slimspec import schemes
+from slimspec.checkpoint import CheckpointError, open_checkpoint
+from slimspec.cli import main
+from slimspec.numeric import as_float32
+from slimspec.pipeline.calibration.samples import encode_texts, read_texts
+from slimspec.pipeline.config import parse_config
+from slimspec.pipeline.quantize import open_float, quantize_directory
+from slimspec.pipeline.quantize_config import Extra, prepare
+from slimspec.pipeline.recipe import Rule
+from slimspec.pipeline.solvers import WeightSolver
+from slimspec.quantize.minmax import IntegerWeight
+from slimspec.schemes import Linear
+
+Build = Callable[..., Path]
+FIRST = "model.layers.0.self_attn.q_proj"
+
+
+DIRECTORIES = ["HQQ 8", "HQQ 4 --w_sym False", "GPTQ 8 --mm_tensor True", "GPTQ 4"]
+
+
+@pytest.mark.parametrize("choice", DIRECTORIES)
+def test_directory_is_conformant(
+    build: Build, calib_file: Path, tmp_path: Path, choice: str
+) -> None:
+    method, w_bit, *more = choice.split()
+    options = ["--w_method", method, "--w_bit", w_bit, "--a_bit", "16", *more]
+    options += ["--calib_file", str(calib_file)] if method == "GPTQ" else []
+    assert main(["quantize", str(build("llama", "float16")), str(tmp_path / "q"), *options]) == 0
+    report = judge(tmp_path / "q")
+    assert [r.requirement.id for r in report.failed if r.counts] == []
+    labels = open_checkpoint(tmp_path / "q").description.labels  # type: ignore[union-attr]
+    assert labels[f"{FIRST}.weight"] == f"W{w_bit}A16"
+
+
+def test_gptq_of_four_bits_errs_less_on_the_first_text(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    """Its purpose: Σ (x·w - x·ŵ)² over the text that made the Hessian, for the first linear."""
+    source = build("llama", "float32")
+    config = parse_config({"w_bit": 4, "a_bit": 16, "calib_file": str(calib_file)})
+    seen = {}
+    for method in ("MinMax", "GPTQ"):
+        plan, _ = prepare(source, config, Extra(w_method=method))
+        quantize_directory(source, tmp_path / method, plan)
+        if plan.solver:
+            seen = plan.solver.inputs
+    x = as_float32(seen[FIRST]).astype(np.float64)
+    exact = open_float(source).tensor(f"{FIRST}.weight").astype(np.float64)
+    errors = {
+        method: float(((x @ (_weight(tmp_path / method) - exact).T) ** 2).sum())
+        for method in ("MinMax", "GPTQ")
+    }
+    assert errors["GPTQ"] < 0.8 * errors["MinMax"]
+
+
+def _weight(folder: Path) -> np.ndarray:
+    made = open_checkpoint(folder)
+    suffixes = ("weight", "weight_scale", "weight_offset")
+    tensors = {s: made.tensor(f"{FIRST}.{s}") for s in suffixes}
+    scheme = schemes.get("W4A16")
+    return scheme.dequantize(scheme.from_tensors(tensors, "A0")).astype(np.float64)
+
+
+def test_hessian_is_that_of_the_first_text_alone(build: Build, calib_file: Path) -> None:
+    source, texts = build("llama", "float32"), read_texts(calib_file)
+    members = {"w_bit": 8, "a_bit": 16}
+    plan, _ = prepare(
+        source, parse_config({**members, "calib_texts": texts}), Extra(w_method="GPTQ")
+    )
+    alone, _ = prepare(
+        source, parse_config({**members, "calib_texts": texts[:1]}), Extra(w_method="GPTQ")
+    )
+    assert plan.solver is not None
+    assert alone.solver is not None
+    assert plan.solver.inputs.keys() == alone.solver.inputs.keys()
+    for name, x in plan.solver.inputs.items():
+        assert len(x) == len(encode_texts(texts[:1], source)[0])
+        np.testing.assert_array_equal(x, alone.solver.inputs[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--w_method", "GPTQ", "--a_bit", "16"], "needs calibration text"),
+        (["--w_method", "GPTQ", "--a_bit", "8", "--calib_texts", "a"], "set a_bit 16"),
+        (["--w_method", "HQQ", "--a_bit", "16", "--producer", "A1"], "--producer A0"),
+        (["--w_method", "HQQ", "--scheme", "W8A16"], "goes with parameters like --w_bit"),
+        (["--pdmix", "--scheme", "W8A16"], "--pdmix goes with parameters"),
+        (
+            ["--w_method", "HQQ", "--a_bit", "16", "--w_bit", "4", "--is_lowbit", "True",
+             "--open_outlier", "False"],
+            "is_lowbit False",
+        ),
+    ],
+)  # fmt: skip
+def test_mistake_is_one_line(
+    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], said: str
+) -> None:
+    assert main(["quantize", str(build()), str(tmp_path / "q"), *options]) == 4
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_linear_that_no_text_reaches_is_named() -> None:
+    solver = WeightSolver(("W8A16",), _most_negative, keeps=True)
+    solver.see("seen", np.ones((2, 4), np.float32))
+    rule = Rule("*", "W8A16")
+    solver(Linear(np.ones((4, 4), np.float32), None, "seen"), rule)
+    with pytest.raises(CheckpointError, match="other: no calibration text reaches this linear"):
+        solver(Linear(np.ones((4, 4), np.float32), None, "other"), rule)
+
+
+def _most_negative(linear: Linear, rule: Rule, x: np.ndarray | None) -> IntegerWeight:
+    one = np.ones((len(linear.weight), 1), np.float32)
+    return IntegerWeight(np.full(linear.weight.shape, -128, np.int8), one, 0 * one)
+
+
+@pytest.mark.parametrize(("symmetric", "least"), [(True, -127), (False, -128)])
+def test_file_has_no_most_negative_integer_in_symmetric_weights(
+    symmetric: bool, least: int
+) -> None:
+    solver = WeightSolver(("W8A16",), _most_negative, bounded=True)
+    linear, rule = Linear(np.ones((4, 4), np.float32)), Rule("*", "W8A16", {"symmetric": symmetric})
+    assert solver(linear, rule).q.min() == -128
+    assert solver.stored(linear, rule).q.min() == least
