@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slimspec.checkpoint import open_checkpoint
 from slimspec.checkpoint.writer import CheckpointWriter
 from slimspec.data import folder
-from slimspec.golden.checkpoints import load_patches
+from slimspec.golden.checkpoints import PATCHES, patch_rows
 from slimspec.golden.recipes import Recipe, recipes
 from slimspec.golden.tiny_models import DTYPES, HEAD_DIM, HEADS, KV_HEADS, LAYERS, write_float
 from slimspec.golden.vectors import listing
@@ -126,13 +126,7 @@ def _row(recipe: Recipe) -> dict[str, Any]:
 
 def write_manifest(golden: Path, valid: list[dict[str, Any]]) -> None:
     """List every golden file with its sha256."""
-    patches = {
-        kind: [
-            {"id": case["id"], "path": path, "base": case["base"]}
-            for path, case in load_patches(golden, kind)
-        ]
-        for kind in ("variants", "invalid")
-    }
+    patches = {name: patch_rows(golden, name) for name in PATCHES}
     files = [
         {
             "path": path.relative_to(golden).as_posix(),
@@ -149,8 +143,19 @@ def write_manifest(golden: Path, valid: list[dict[str, Any]]) -> None:
         "vectors": listing(golden),
         "files": files,
     }
-    text = json.dumps(manifest, indent=1) + "\n"
-    (golden / "manifest.json").write_text(text, encoding="utf-8")
+    (golden / "manifest.json").write_text(_text(manifest) + "\n", encoding="utf-8")
+
+
+def _text(value: Any, indent: str = "") -> str:
+    """JSON with one row of a list in a line: short, and a change is a line in version control."""
+    if isinstance(value, dict):
+        inner = indent + " "
+        members = (f"{inner}{json.dumps(key)}: {_text(v, inner)}" for key, v in value.items())
+        return "{\n" + ",\n".join(members) + f"\n{indent}}}"
+    if isinstance(value, list) and value:
+        rows = (f"{indent} {json.dumps(row)}" for row in value)
+        return "[\n" + ",\n".join(rows) + f"\n{indent}]"
+    return json.dumps(value)
 
 
 if __name__ == "__main__":

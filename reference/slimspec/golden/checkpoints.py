@@ -14,6 +14,13 @@ from typing import Any
 from slimspec.data import folder
 from slimspec.golden.patch import apply
 
+PATCHES = ("variants", "invalid")  # folders of `checkpoints/` that hold patches
+KINDS = {
+    "malformed": "a strict parser of safetensors or JSON refuses a file",
+    "invalid": "names, dtypes, shapes and JSON members show the fault",
+    "wrong-value": "only the bytes of tensors show the fault",
+}
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -39,6 +46,7 @@ class CheckpointCase:
         tp: number of ranks that are to serve it (None: not said).
         float_model: `{model, dtype}` of `tiny_models`, to compare the weights with (None: no
             such comparison).
+        kind: what must be read to see the fault, one of `KINDS` (None: there is none).
     """
 
     id: str
@@ -50,6 +58,7 @@ class CheckpointCase:
     producer: str | None
     tp: int | None = None
     float_model: dict[str, str] | None = None
+    kind: str | None = None
 
     @property
     def valid(self) -> bool:
@@ -83,12 +92,14 @@ def load_manifest() -> dict[str, Any]:
     return manifest
 
 
-def load_patches(golden: Path, kind: str = "invalid") -> list[tuple[str, dict[str, Any]]]:
-    """(path, content) of every file in `checkpoints/{kind}`, "invalid" or "variants"."""
-    return [
-        (path.relative_to(golden).as_posix(), json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((golden / "checkpoints" / kind).glob("*.json"))
-    ]
+def patch_rows(golden: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of the manifest for the patches in `checkpoints/{name}`, one of `PATCHES`."""
+    rows = []
+    for path in sorted((golden / "checkpoints" / name).glob("*.json")):
+        case = json.loads(path.read_text(encoding="utf-8"))
+        row = {"path": path.relative_to(golden).as_posix()} | case
+        rows.append({key: row[key] for key in ("id", "path", "base", "kind") if key in row})
+    return rows
 
 
 def checkpoint_cases() -> list[CheckpointCase]:
@@ -114,6 +125,7 @@ def checkpoint_cases() -> list[CheckpointCase]:
                 case.get("producer"),
                 case.get("tp"),
                 case.get("float_model"),
+                case.get("kind"),
             )
         )
     return cases

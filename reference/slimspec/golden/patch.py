@@ -35,6 +35,11 @@ def apply(operations: Iterable[Operation], directory: Path) -> None:
         action(directory, operation)
 
 
+def operations() -> set[str]:
+    """Return the name of every operation."""
+    return set(_ACTIONS)
+
+
 def _write(directory: Path, op: Operation) -> None:
     path = directory / op["file"]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from slimspec.data import folder
+from slimspec.golden.checkpoints import PATCHES, checkpoint_cases, patch_rows
+from slimspec.golden.strict import refused
 from slimspec.golden.vectors import (
     case_files,
     cases,
@@ -64,6 +66,8 @@ def _schemas() -> Iterator[str]:
     notes = root / "vectors" / "notes.json"
     files = [("manifest", root / "manifest.json"), ("vector_notes", notes)]
     files += [("vector", path) for path in case_files()]
+    patches = (root / "checkpoints").glob("*/*.json")
+    files += [("patch", path) for path in sorted(patches) if path.parent.name in PATCHES]
     for schema, path in files:
         content = json.loads(path.read_text(encoding="utf-8"))
         for error in validator(schema).iter_errors(content):
@@ -124,6 +128,23 @@ def _reference() -> Iterator[str]:
         yield from (f"{case.id}: {difference.text()}" for difference in wrong)
 
 
+def _patches() -> Iterator[str]:
+    """Every patch applies; a strict parser refuses what is malformed, and nothing else."""
+    told = _manifest()["checkpoints"]
+    for name in PATCHES:
+        if told[name] != patch_rows(folder("golden"), name):
+            yield f"the manifest lists other {name} than the files"
+    with tempfile.TemporaryDirectory() as temporary:
+        for case in checkpoint_cases():
+            try:
+                files = refused(case.materialize(Path(temporary) / case.id))
+            except (ValueError, OSError, LookupError) as error:
+                yield f"{case.id}: the patch does not apply: {error}"
+                continue
+            if (case.kind == "malformed") != bool(files):
+                yield f"{case.id}: is {case.kind or 'valid'}, strict parsers refuse {files}"
+
+
 def _vectors_again() -> Iterator[str]:
     from slimspec.golden.vectors_build import write_vectors
 
@@ -158,6 +179,7 @@ CHECKS: dict[str, Check] = {
     "counts": _counts,
     "ids: never reused": _ids,
     "traceability: flags and requirements": _traceability,
+    "checkpoints: patches apply, malformed or not as stated": _patches,
     "vectors: the reference agrees": _reference,
     "vectors: made again": _vectors_again,
     "checkpoints: made again": _checkpoints_again,
