@@ -1,8 +1,9 @@
 """Tiny float models with the tensor names of real ones, their weights from a seed.
 
-`dense` is Qwen2-like (biases on q, k, v), `sparse` the same with its small weights at zero, `moe`
-Qwen3-MoE-like (q and k norms, 4 experts), `mla` DeepSeek-V3-like (one dense layer, one with a
-shared and 2 routed experts).
+`dense` is Qwen2-like (biases on q, k, v), `qwen3` Qwen3-like (q and k norms), `llama` Llama-like,
+`moe` Qwen3-MoE-like (q and k norms, 4 experts), `mla` DeepSeek-V3-like (one dense layer, one with
+a shared and 2 routed experts). `sparse` is `dense` with its small weights at zero, `sparse-llama`
+and so on the others; `odd` is `dense` without the last column of its last down_proj.
 """
 
 import json
@@ -33,11 +34,11 @@ def write_float(directory: Path, dtype: str, model: str = "dense") -> None:
     Args:
         directory: to create; a folder `{directory}-companions` appears beside it.
         dtype: "fp16", "bf16" or "fp32".
-        model: "dense", "sparse", "moe" or "mla".
+        model: one of the names above.
     """
     source = directory.with_name(directory.name + "-companions")
     source.mkdir()
-    config = {**_CONFIGS[model], "torch_dtype": DTYPES[dtype][1]}
+    config = {**_CONFIGS[_family(model)], "torch_dtype": DTYPES[dtype][1]}
     (source / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast"}
     (source / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
@@ -52,14 +53,20 @@ def float_tensors(dtype: str, model: str = "dense") -> Iterator[tuple[str, NDArr
     # the legacy generator is the one whose stream NumPy promises never to change
     random = np.random.RandomState(_SEED)
     target = whole_dtype(DTYPES[dtype][0])
-    for name, shape in _SHAPES[model]():
+    for name, shape in _model(_LAYERS[_family(model)]):
         if name.endswith("norm.weight"):
             values = np.ones(shape, dtype=np.float32)
         else:
             values = random.standard_normal(shape).astype(np.float32)
-        if model == "sparse" and "_proj.weight" in name:
+        if model.startswith("sparse") and "_proj" in name and name.endswith(".weight"):
             values = np.where(np.abs(values) < np.float32(0.7), np.float32(0), values)
+        if model == "odd" and name == f"model.layers.{LAYERS - 1}.mlp.down_proj.weight":
+            values = np.ascontiguousarray(values[:, :-1])
         yield name, to_dtype(values, target)
+
+
+def _family(model: str) -> str:
+    return "dense" if model in ("sparse", "odd") else model.removeprefix("sparse-")
 
 
 def _attention(prefix: str, bias: bool, norms: bool) -> Shapes:
@@ -105,9 +112,12 @@ def _model(layer: Callable[[int, str], Shapes]) -> Shapes:
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
 
 
-def _dense_layer(number: int, prefix: str) -> Shapes:
-    yield from _attention(f"{prefix}.self_attn", bias=True, norms=False)
-    yield from _mlp(f"{prefix}.mlp", HIDDEN)
+def _dense_layer(bias: bool, norms: bool) -> Callable[[int, str], Shapes]:
+    def layer(number: int, prefix: str) -> Shapes:
+        yield from _attention(f"{prefix}.self_attn", bias, norms)
+        yield from _mlp(f"{prefix}.mlp", HIDDEN)
+
+    return layer
 
 
 def _moe_layer(number: int, prefix: str) -> Shapes:
@@ -125,11 +135,12 @@ def _mla_layer(number: int, prefix: str) -> Shapes:
         yield from _mlp(f"{prefix}.mlp.shared_experts", EXPERT)
 
 
-_SHAPES: dict[str, Callable[[], Shapes]] = {
-    "dense": lambda: _model(_dense_layer),
-    "sparse": lambda: _model(_dense_layer),
-    "moe": lambda: _model(_moe_layer),
-    "mla": lambda: _model(_mla_layer),
+_LAYERS: dict[str, Callable[[int, str], Shapes]] = {
+    "dense": _dense_layer(bias=True, norms=False),
+    "qwen3": _dense_layer(bias=False, norms=True),
+    "llama": _dense_layer(bias=False, norms=False),
+    "moe": _moe_layer,
+    "mla": _mla_layer,
 }
 
 _COMMON: dict[str, Any] = {
@@ -139,15 +150,26 @@ _COMMON: dict[str, Any] = {
     "num_hidden_layers": LAYERS,
     "vocab_size": VOCABULARY,
 }
-_DENSE = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "model_type": "qwen2",
-    "num_key_value_heads": KV_HEADS,
-    **_COMMON,
-}
 _CONFIGS: dict[str, dict[str, Any]] = {
-    "dense": _DENSE,
-    "sparse": _DENSE,
+    "dense": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "num_key_value_heads": KV_HEADS,
+        **_COMMON,
+    },
+    "qwen3": {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "head_dim": HEAD_DIM,
+        "num_key_value_heads": KV_HEADS,
+        **_COMMON,
+    },
+    "llama": {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_key_value_heads": KV_HEADS,
+        **_COMMON,
+    },
     "moe": {
         "architectures": ["Qwen3MoeForCausalLM"],
         "model_type": "qwen3_moe",
