@@ -36,6 +36,7 @@ from .publish import check_free, publish
 from .shard import ShardWriter, nbytes_of
 
 GIB = 1 << 30
+OPTIONAL = "optional"
 
 
 class CheckpointWriter:
@@ -163,6 +164,24 @@ class CheckpointWriter:
         """Add a description entry that names no tensor (`*.quant_type`, `*.outdim`)."""
         self._labels[key] = value
 
+    def write_optional(self, file: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+        """Write tensors into `optional/FILE`, beside the weights; return the path in the directory.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        folder = self._root() / OPTIONAL
+        try:
+            folder.mkdir(exist_ok=True)
+            shard = ShardWriter(self._root() / ".spool-optional")
+            for name, array in tensors.items():
+                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                shard.append(name, str(tag_of(array.dtype)), array.shape, (flat.data,))
+            shard.close(folder / file)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
+        return f"{OPTIONAL}/{file}"
+
     def copy_companions(
         self, source: str | Path, *, changes: Mapping[str, Any] | None = None
     ) -> None:
@@ -243,6 +262,11 @@ class CheckpointWriter:
     def _set_modes(self, root: Path, weights: frozenset[str]) -> None:
         style = STYLES[self.profile]
         for path in root.iterdir():
+            if path.is_dir():
+                path.chmod(DIRECTORY_MODE)
+                for inner in path.iterdir():
+                    inner.chmod(style.weights_mode)
+                continue
             mode = style.weights_mode if path.name in weights else style.json_mode
             path.chmod(INDEX_MODE if path.name.endswith(SUFFIX) else mode)
         root.chmod(DIRECTORY_MODE)

@@ -1,7 +1,7 @@
 """What a calibration adds to a directory: biases of norms, parameters of cache and attention.
 
 Source: formats.md 2.1 (kv_cache_type, kv_quant_type, fa_quant_type), 2.2 ({attention}.quant_type),
-3.0 (norms: the L0 saver repeats weight and bias under `module.`).
+1.5 (rotation), 3.0 (norms: the L0 saver repeats weight and bias under `module.`).
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from collections.abc import Container
 from typing import Any
 
 from slimspec.checkpoint.dtypes import tag_of
-from slimspec.checkpoint.writer import CheckpointWriter
+from slimspec.checkpoint.writer import OPTIONAL, CheckpointWriter
 from slimspec.schemes import QuantizedAttention, attention_schemes
 from slimspec.schemes.faquant import quant_type
 
 from .calibrate import Calibration
 
 V1_PROFILES = ("A1", "MF")
+ROTATION, ROTATION_FILE = "global_rotation", "quarot.safetensors"
 
 
 def attention_metadata(calibration: Calibration, profile: str) -> dict[str, Any]:
-    """Return the metadata keys of the description for C8 and FAQuant."""
+    """Return the metadata keys of the description for C8, FAQuant and a rotation."""
     labels = {a.label for found in calibration.attention.values() for a in found}
     metadata: dict[str, Any] = {}
     if "C8" in labels:
         metadata |= {"kv_cache_type": "C8", "kv_quant_type": "C8"}
     if "FAQuant" in labels:
         metadata["fa_quant_type"] = "FAKQuant" if profile in V1_PROFILES else "FAQuant"
+    if calibration.rotation is not None:
+        path = f"{OPTIONAL}/{ROTATION_FILE}"
+        metadata["optional"] = {"quarot": {"rotation_map": {ROTATION: path}}}
     return metadata
 
 
@@ -41,6 +45,8 @@ def write_additions(
     Args: quantized: linears whose bias has gone into their own tensors.
     """
     weights = calibration.weights
+    if calibration.rotation is not None:
+        writer.write_optional(ROTATION_FILE, {ROTATION: calibration.rotation})
     for name, _ in weights.added():
         if name.rpartition(".")[0] not in quantized:
             writer.write(name, weights.stored(name), "FLOAT")

@@ -38,6 +38,7 @@ from .calibration.settings import Settings
 from .calibration.source import FoldedWeights
 from .fallback import Sensitivity, measure
 from .recipe import KEEP, Rule
+from .rotate_model import rotate_model, widen_mtp
 from .smooth_model import Subgraph, add_norm_biases, smooth_layer
 from .solvers import WeightSolver
 
@@ -56,6 +57,7 @@ class Calibration:
         sensitivity: metrics of every linear, in order; empty if nothing asked for them.
         norms: RMSNorms that got a bias.
         smoothed: subgraphs with a scale folded in.
+        rotation: of the residual stream, [hidden, hidden]; None for none.
     """
 
     weights: FoldedWeights
@@ -64,6 +66,7 @@ class Calibration:
     sensitivity: list[Sensitivity] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
     smoothed: list[Subgraph] = field(default_factory=list)
+    rotation: NDArray[np.float32] | None = None
 
 
 class Inputs(dict[str, list[NDArray]]):
@@ -99,6 +102,10 @@ class CalibrationRun:
         weights = FoldedWeights(float_model, settings.load_dtype)
         self.result = Calibration(weights)
         architecture = read_architecture(float_model.config, str(float_model.path))
+        if settings.variant == "v1":
+            widen_mtp(weights, architecture)
+        if settings.rotation:
+            self.result.rotation = rotate_model(weights, architecture, settings.rotation)
         numerics = model_numerics(float_model, settings.load_dtype)
         attend = attend_fused if settings.fused else None
         if settings.cache and architecture.latent:

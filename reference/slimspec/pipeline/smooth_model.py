@@ -28,7 +28,7 @@ from slimspec.smooth.fold import Affine, shift_consumer
 from slimspec.smooth.outlier_suppression import Statistics, collect
 
 from .calibration.scales import Scales, find_scales
-from .calibration.settings import LOWBIT, V1_METHODS, Settings
+from .calibration.settings import LOWBIT, V1_KINDS, V1_METHODS, Settings
 from .calibration.source import Fold, FoldedWeights, Where
 
 Kind = Literal["norm-linear", "ov", "up-down"]
@@ -51,7 +51,7 @@ def subgraphs(
 
     Raises: CheckpointError: a method that the producer does not have.
     """
-    kinds = ("ov",) if architecture.model_type == "bert" else _kinds(settings)
+    kinds: tuple[str, ...] = ("ov",) if architecture.model_type == "bert" else _kinds(settings)
     found = [g for g in _known(architecture, layer) if g.kind in kinds]
     present = [g for g in found if all(f"{m}.weight" in weights for m in (g.source, *g.targets))]
     back_to_front = settings.variant == "v1" or architecture.latent is not None
@@ -60,7 +60,7 @@ def subgraphs(
     return sorted(present, key=lambda g: order.index(g.kind))
 
 
-def _kinds(settings: Settings) -> tuple[Kind, ...]:
+def _kinds(settings: Settings) -> tuple[str, ...]:
     method = settings.anti_method
     if settings.variant == "v1":
         if method not in V1_METHODS:
@@ -69,7 +69,7 @@ def _kinds(settings: Settings) -> tuple[Kind, ...]:
                 f"anti_method {method}: the one-click service has {known}; choose one of them, or "
                 "producer A0 or L0 for the methods of the Calibrator API"
             )
-        return ("up-down", "ov", "norm-linear")
+        return settings.smoothing.subgraphs if settings.smoothing else V1_KINDS
     return ("norm-linear", "ov", "up-down") if method in V0_LINEAR_METHODS else ("norm-linear",)
 
 

@@ -24,21 +24,22 @@ from slimspec.quantize.affine import Variant, dequantize_rows
 
 from .records import InputParams, Linear, Options, QuantizedLinear
 from .store import encode
-from .weights import integer_weight
+from .weights import METHODS, integer_weight
 
 
 class Scheme(ABC):
     """One quantization type: subclasses set the class attributes and override what differs.
 
     `bits` is the width of the weight; `takes` names the options beside `variant` and `threads`
-    that the type has, every other option is refused when it is set; n is a multiple of
-    `row_multiple`.
+    that the type has, every other option is refused when it is set, `methods` the values of
+    `method`; n is a multiple of `row_multiple`.
     """
 
     label: str
     bits: int = 8
     row_multiple: int = 1
     takes: frozenset[str] = frozenset()
+    methods: tuple[str, ...] = METHODS
 
     def quantize(
         self,

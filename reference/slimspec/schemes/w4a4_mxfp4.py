@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class W4A4MxFp4(MxScheme):
 
     label = "W4A4_MXFP4"
     bits = 4
+    methods = get_args(Method)
 
     def solve(self, linear: Linear, options: Options) -> MxWeight:
         """Return MXFP4 of the weight."""

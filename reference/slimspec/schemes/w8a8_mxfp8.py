@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class W8A8MxFp8(MxScheme):
     """
 
     label = "W8A8_MXFP8"
+    methods = get_args(Method)
 
     def solve(self, linear: Linear, options: Options) -> MxWeight:
         """Return MXFP8 of the weight."""

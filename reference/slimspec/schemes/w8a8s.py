@@ -27,10 +27,11 @@ class W8A8S(W8A8):
 
     label = "W8A8S"
     takes = W8A8.takes
+    methods = ("minmax", "lowbit")
 
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:
         """Return the record with low-bit weights. Raises: ValueError for an unknown method."""
-        if options.method not in ("minmax", "lowbit"):
+        if options.method not in self.methods:
             raise ValueError(f"method {options.method!r}: expected minmax or lowbit")
         lowbit = LowBitOptions(
             open_outlier=options.method == "lowbit",

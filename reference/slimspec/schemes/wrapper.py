@@ -32,6 +32,7 @@ class Wrapper(Scheme):
         self.label = label
         self.bits = inner.bits
         self.takes = inner.takes
+        self.methods = inner.methods
 
     @abstractmethod
     def change_weight(self, w: NDArray, parts: Mapping[str, NDArray]) -> NDArray:

@@ -13,7 +13,52 @@ from slimspec.sparse.lowbit import DEFAULTS, LowBitOptions
 
 ANTI_METHODS = ("m1", "m2", "m3", "m4", "m5", "m6")
 LOWBIT = "lowbit"  # do_smooth: the smoothing before sparse low-bit weights
-V1_METHODS = {"m1": "smooth_quant", "m4": "iter_smooth", "m6": "flex_smooth_quant"}
+V1_METHODS = {  # ours -> the name in the one-click service
+    "m1": "smooth_quant",
+    "m4": "iter_smooth",
+    "m6": "flex_smooth_quant",
+    "awq": "awq",
+    "flex_awq_ssz": "flex_awq_ssz",
+}
+V1_KINDS = ("norm-linear", "ov", "up-down", "linear-linear")
+
+
+@dataclass(frozen=True)
+class SmoothStep:
+    """Smoothing by the one-click service.
+
+    Attributes:
+        method: its name there.
+        subgraphs: what is smoothed.
+        w_bit: of the weights that awq and flex_awq_ssz search for.
+    """
+
+    method: str
+    subgraphs: tuple[str, ...] = V1_KINDS
+    w_bit: int = 8
+
+    @property
+    def anti_method(self) -> str:
+        """Our name of the method."""
+        return next(ours for ours, theirs in V1_METHODS.items() if theirs == self.method)
+
+
+@dataclass(frozen=True)
+class AttentionStep:
+    """Quantized queries, keys and values (FAQuant) by the one-click service.
+
+    Attributes:
+        element: of the quantized values.
+        dynamic: roles of q, k, v that are quantized per token at run time.
+        include, exclude: globs over attention modules.
+        first: before linears get their types.
+    """
+
+    element: Literal["int8", "fp8_e4m3"] = "int8"
+    dynamic: tuple[str, ...] = ()
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +80,8 @@ class Settings:
         dynamic_in_run: "v1": types with dynamic activations are quantized while static ones are
             calibrated, as in one group of steps; else they come in a later step.
         lowbit: the weights that do_smooth is searched for.
+        smoothing, attention_step: more about the steps of "v1"; None where its defaults will do.
+        rotation: size of the blocks of a QuaRot rotation ("v1"), -1 for one block, 0 for none.
     """
 
     variant: Variant
@@ -51,6 +98,9 @@ class Settings:
     load_dtype: DTypeLike | None = None
     dynamic_in_run: bool = True
     lowbit: LowBitOptions = DEFAULTS
+    smoothing: SmoothStep | None = None
+    attention_step: AttentionStep | None = None
+    rotation: int = 0
 
     @property
     def fused(self) -> bool:

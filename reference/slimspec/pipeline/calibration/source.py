@@ -7,7 +7,7 @@ stays that of one layer and the writer sees the same bits as the calibration run
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +58,7 @@ class FoldedWeights(Weights):
     def __init__(self, checkpoint: Checkpoint, dtype: DTypeLike | None = None) -> None:
         super().__init__(checkpoint)
         self.dtype = None if dtype is None else model_dtype(dtype)
-        self.folds: dict[str, list[Fold]] = defaultdict(list)
+        self.folds: dict[str, list[Callable[[NDArray], NDArray]]] = defaultdict(list)
 
     def stored(self, name: str) -> NDArray:
         """The tensor after load and folds. Raises: CheckpointError: no file holds it."""

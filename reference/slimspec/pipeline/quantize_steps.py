@@ -1,0 +1,96 @@
+"""From steps to a directory: rotate, calibrate layer by layer, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slimspec.checkpoint import Checkpoint, CheckpointError
+from slimspec.checkpoint.publish import check_free
+from slimspec.model import read_architecture
+
+from .calibrate import Calibration, CalibrationRun
+from .calibration.samples import encode_texts, read_texts
+from .calibration.source import FoldedWeights
+from .quantize import Plan, open_float, quantize_directory
+from .quantize_config import Bar, Done, no_bar
+from .recipe import KEEP, mtp_layers
+from .rotate_model import rotate_model, widen_mtp
+from .select import linear_modules
+from .steps import Steps
+
+
+def quantize_by_steps(
+    source: str | Path,
+    out: str | Path,
+    steps: Steps,
+    *,
+    longest: int = 0,
+    overwrite: bool = False,
+    bar: Bar = no_bar,
+) -> Done:
+    """Quantize a float directory step by step; return what was done.
+
+    Args: longest: tokens of a text that are used, 0 for all; bar: makes a progress bar.
+    Raises: CheckpointError: no text, an unusable source or output.
+    """
+    check_free(Path(out), overwrite)  # before the long part
+    plan, done = prepare_steps(source, steps, longest=longest, bar=bar)
+    assert plan.calibration is not None
+    total = plan.calibration.weights.checkpoint.table.nbytes
+    with bar("quantize", total) as advance:
+        done.linears = quantize_directory(source, out, plan, overwrite=overwrite, progress=advance)
+    return done
+
+
+def prepare_steps(
+    source: str | Path, steps: Steps, *, longest: int = 0, bar: Bar = no_bar
+) -> tuple[Plan, Done]:
+    """Rotate and calibrate; return what `quantize_directory` needs.
+
+    Raises: CheckpointError: as `quantize_by_steps`.
+    """
+    float_model = open_float(source)
+    rules = steps.rules(linear_modules(float_model.table))
+    calibration = _calibrate(float_model, steps, rules, longest, bar)
+    labels = {rule.type for rule in rules.values()} - {KEEP}
+    done = Done(", ".join(sorted(labels)) or KEEP, smoothed=len(calibration.smoothed))
+    plan = Plan(
+        "" if labels else KEEP,
+        producer=steps.producer,
+        rules=rules,
+        calibration=calibration,
+        part_file_size=steps.part_file_size,
+    )
+    return plan, done
+
+
+def _calibrate(
+    float_model: Checkpoint, steps: Steps, rules: dict, longest: int, bar: Bar
+) -> Calibration:
+    settings = steps.settings()
+    texts = read_texts(steps.texts_from) if steps.texts_from else list(steps.texts)
+    if steps.needs_texts and not texts:
+        raise CheckpointError("steps: some need calibration text: give calib_file or calib_texts")
+    if not steps.needs_texts:
+        return _data_free(float_model, settings.rotation)
+    tokens = encode_texts(texts, float_model.path, longest=longest)
+    config = float_model.config.value if float_model.config else {}
+    with bar("calibrate", int(config.get("num_hidden_layers", 1))) as advance:
+        run = CalibrationRun(float_model, tokens, settings, advance)
+        run.observe(rules)
+    return run.result
+
+
+def _data_free(float_model: Checkpoint, rotation: int) -> Calibration:
+    """What steps leave that see no activations."""
+    calibration = Calibration(FoldedWeights(float_model))
+    config = float_model.config.value if float_model.config else {}
+    if rotation or mtp_layers(config):
+        architecture = read_architecture(float_model.config, str(float_model.path))
+        widen_mtp(calibration.weights, architecture)
+        if rotation:
+            calibration.rotation = rotate_model(calibration.weights, architecture, rotation)
+    return calibration
+
+
+__all__ = ["prepare_steps", "quantize_by_steps"]

@@ -1,0 +1,201 @@
+"""A quantization as steps, in the manner of the one-click service: read and checked.
+
+The statement is `schemas/quantization_steps.schema.json`. Rotation comes first, then each layer is
+smoothed, its linears get their types, and what attention holds is quantized.
+
+Source: msmodelslim core/runner/generated_runner.py, app/quant_service/modelslim_v1 (order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from slimspec import layout, schemes
+from slimspec.checkpoint import CheckpointError
+
+from .calibration.fake_linear import takes_range
+from .calibration.settings import AttentionStep, Settings, SmoothStep
+from .config import read_members
+from .recipe import KEEP, Rule
+
+SCHEMA = "quantization_steps"
+_ONCE = ("rotate", "smooth", "cache", "attention")
+_ACTIVATIONS = ("act_method", "act_symmetric", "aggregation")  # one choice for all static linears
+
+
+@dataclass(frozen=True)
+class LinearStep:
+    """A type for the linears that a glob of `include` matches and none of `exclude`.
+
+    Attributes:
+        options: of `Scheme.quantize`.
+        activations: act_method, act_symmetric, aggregation of static types, where given.
+    """
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    activations: Mapping[str, Any] = field(default_factory=dict)
+
+    def takes(self, module: str) -> bool:
+        """True for a module that gets this type."""
+        return matches(module, self.include, self.exclude)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What to do; see the schema. `rotation` is the block size, 0 for no rotation."""
+
+    producer: str = "A1"
+    texts_from: str | None = None
+    texts: tuple[str, ...] = ()
+    part_file_size: float = 4
+    one_pass: bool = True
+    rotation: int = 0
+    smoothing: SmoothStep | None = None
+    linears: tuple[LinearStep, ...] = ()
+    cache: bool = False
+    attention: AttentionStep | None = None
+
+    def rules(self, modules: Sequence[str]) -> dict[str, Rule]:
+        """Return the type of every module: that of the first step that takes it, else FLOAT.
+
+        Raises: CheckpointError: a step that takes no module.
+        """
+        found = {name: Rule(name, KEEP) for name in modules}
+        for step in self.linears:
+            mine = [name for name in modules if step.takes(name)]
+            if not mine:
+                globs = ", ".join(step.include)
+                raise CheckpointError(f"steps: {step.type}: no linear matches include {globs}")
+            for name in mine:
+                if found[name].type == KEEP:
+                    found[name] = Rule(name, step.type, step.options)
+        return found
+
+    def settings(self) -> Settings:
+        """Return how to calibrate."""
+        activations = next((s.activations for s in self.linears if takes_range(s.type)), {})
+        return Settings(
+            "v1",
+            **activations,
+            anti_method=self.smoothing.anti_method if self.smoothing else "",
+            smoothing=self.smoothing,
+            cache=self.cache,
+            attention=self.attention is not None,
+            attention_step=self.attention,
+            dynamic_in_run=self.one_pass,
+            rotation=self.rotation,
+        )
+
+    @property
+    def needs_texts(self) -> bool:
+        """True if a step has to see activations."""
+        static = any(takes_range(step.type) for step in self.linears)
+        return static or self.cache or self.smoothing is not None or self.attention is not None
+
+
+def matches(module: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """True for a module that a glob of `include` matches and none of `exclude`."""
+    return _any(module, include) and not _any(module, exclude)
+
+
+def _any(module: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(module, glob) for glob in globs)
+
+
+def read_steps(file: str | Path) -> Steps:
+    """Read steps from YAML or JSON. Raises: CheckpointError: unreadable, as `parse_steps`."""
+    return parse_steps(read_members(file), str(file))
+
+
+def parse_steps(value: Any, where: str = "steps") -> Steps:
+    """Check and build the steps.
+
+    Raises: CheckpointError naming `where`, the place, what was found and what is expected.
+    """
+    from slimspec.jsonschemas import validator  # slow to import, and only needed here
+
+    errors = sorted(validator(SCHEMA).iter_errors(value), key=lambda e: list(map(str, e.path)))
+    for error in errors:
+        place = ".".join(map(str, error.absolute_path)) or "top level"
+        raise CheckpointError(f"{where}: {place}: {error.message[:300]}")
+    if "calib_file" in value and "calib_texts" in value:
+        raise CheckpointError(f"{where}: calib_texts with calib_file: give one of them")
+    steps = Steps(
+        producer=value.get("producer", "A1"),
+        texts_from=value.get("calib_file"),
+        texts=tuple(value.get("calib_texts", ())),
+        part_file_size=value.get("part_file_size", 4),
+        one_pass=value.get("one_pass", True),
+    )
+    for index, raw in enumerate(value["steps"]):
+        steps = _add(steps, raw, f"{where}: steps.{index}: {raw['step']}", value["steps"])
+    _check_activations(steps, where)
+    return steps
+
+
+def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[Any]) -> Steps:
+    kind = raw["step"]
+    if kind in _ONCE and sum(other["step"] == kind for other in all_steps) > 1:
+        raise CheckpointError(f"{where}: found twice, expected once")
+    if kind == "quantize":
+        return replace(steps, linears=(*steps.linears, _linear(raw, steps.producer, where)))
+    if kind == "rotate":
+        return replace(steps, rotation=raw.get("block_size", -1))
+    if kind == "smooth":
+        members = {k: v for k, v in raw.items() if k != "step"}
+        if "subgraphs" in members:
+            members["subgraphs"] = tuple(members["subgraphs"])
+        return replace(steps, smoothing=SmoothStep(**members))
+    if kind == "cache":
+        return replace(steps, cache=True)
+    first = not steps.linears and any(other["step"] == "quantize" for other in all_steps)
+    made = AttentionStep(
+        element=raw.get("element", "int8"),
+        dynamic=tuple(raw.get("dynamic", ())),
+        include=tuple(raw.get("include", ("*",))),
+        exclude=tuple(raw.get("exclude", ())),
+        first=first,
+    )
+    return replace(steps, attention=made)
+
+
+def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:
+    label = raw["type"]
+    options = {k: raw[k] for k in ("method", "group_size", "symmetric") if k in raw}
+    activations = {k: raw[k] for k in _ACTIVATIONS if k in raw}
+    try:
+        scheme = schemes.get(label)
+        layout.rules(label, producer)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    for option in options:
+        if option not in scheme.takes:
+            raise CheckpointError(f"{where}: {label} does not take {option}")
+    method = options.get("method", scheme.methods[0])
+    if method not in scheme.methods:
+        known = ", ".join(scheme.methods)
+        raise CheckpointError(f"{where}: {label}: method {method}, expected one of {known}")
+    if activations and not takes_range(label):
+        raise CheckpointError(f"{where}: {label} does not take {next(iter(activations))}")
+    include, exclude = tuple(raw.get("include", ("*",))), tuple(raw.get("exclude", ()))
+    return LinearStep(label, options, include, exclude, activations)
+
+
+def _check_activations(steps: Steps, where: str) -> None:
+    static = [step.activations for step in steps.linears if takes_range(step.type)]
+    for other in static[1:]:
+        if other != static[0]:
+            raise CheckpointError(
+                f"{where}: found {dict(static[0])} and {dict(other)}, expected one choice of "
+                f"{', '.join(_ACTIVATIONS)} for all static types"
+            )
+
+
+__all__ = ["LinearStep", "Steps", "matches", "parse_steps", "read_steps"]

@@ -1,0 +1,72 @@
+"""The recipe of a recorded one-click run, as steps of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from oracle_replay.case import Case
+
+SMOOTHING = ("smooth_quant", "iter_smooth", "flex_smooth_quant")
+LABELS = {  # dtype and scope of weights and of activations -> type
+    ("int8", "per_channel", "int8", "per_tensor"): "W8A8",
+    ("int8", "per_channel", "int8", "per_token"): "W8A8_DYNAMIC",
+    ("int8", "per_channel", "int8", "pd_mix"): "W8A8_MIX",
+    ("int8", "per_channel", None, None): "W8A16",
+    ("int4", "per_channel", "int8", "per_token"): "W4A8_DYNAMIC",
+    ("int4", "per_channel", "int4", "per_token"): "W4A4_DYNAMIC",
+    ("mxfp8", "per_block", "mxfp8", "per_block"): "W8A8_MXFP8",
+    ("mxfp4", "per_block", "mxfp4", "per_block"): "W4A4_MXFP4",
+    ("mxfp4", "per_block", "mxfp8", "per_block"): "W4A8_MXFP",
+    ("fp8_e4m3", "per_channel", "fp8_e4m3", "per_token"): "WFP8AFP8_DYNAMIC",
+}
+
+
+class NotRunError(Exception):
+    """Outside what the pipeline does; the message says why."""
+
+
+def steps_of(case: Case) -> dict[str, Any]:
+    """Return the content of a config file, without texts. Raises: NotRunError."""
+    spec = case.recipe["spec"]
+    save = (spec.get("save") or [{}])[0]
+    grouped = any(step.get("type") == "group" for step in spec.get("process") or [])
+    return {
+        "producer": "MF" if str(save.get("type", "")).startswith("mindie") else "A1",
+        "part_file_size": save.get("part_file_size") or 0,
+        "one_pass": grouped,
+        "steps": [_step(step) for step in case.steps],
+    }
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+    kind = str(step.get("type"))
+    globs = {k: step[k] for k in ("include", "exclude") if step.get(k)}
+    if kind == "linear_quant":
+        return {"step": "quantize", **_linear(step["qconfig"]), **globs}
+    if kind == "quarot" and not step.get("online"):
+        return {"step": "rotate", "block_size": step.get("block_size", -1)}
+    if kind in SMOOTHING:
+        kinds = step.get("enable_subgraph_type")
+        return {"step": "smooth", "method": kind, **({"subgraphs": kinds} if kinds else {})}
+    if kind == "dynamic_cache":
+        return {"step": "cache"}
+    raise NotRunError(f"step {kind}")
+
+
+def _linear(config: Mapping[str, Any]) -> dict[str, Any]:
+    weight, act = config["weight"], config.get("act") or {}
+    key = (weight["dtype"], weight["scope"], act.get("dtype"), act.get("scope"))
+    found: dict[str, Any] = {"type": LABELS.get(key)}
+    if found["type"] is None:
+        raise NotRunError(f"weights {' '.join(map(str, key))}")
+    if weight.get("method", "minmax") != "minmax":
+        found["method"] = weight["method"]
+    if act.get("scope") in ("per_tensor", "pd_mix"):
+        found["act_method"] = 2 if act.get("method") == "histogram" else 1
+        found["act_symmetric"] = bool(act.get("symmetric"))
+        found["aggregation"] = (act.get("ext") or {}).get("aggregation_type", "max")
+    return found
+
+
+__all__ = ["NotRunError", "steps_of"]

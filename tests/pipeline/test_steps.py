@@ -1,0 +1,183 @@
+"""Directories from steps: conformant, computing what the float model does, one-line errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slimcheck.run import run as judge
+from slimspec.checkpoint import CheckpointError, open_checkpoint
+from slimspec.cli import main
+from slimspec.pipeline.steps import parse_steps
+
+Build = Callable[..., Path]
+MLP, ATTENTION = ["*.mlp.*"], ["*.self_attn.*"]
+
+
+def quantize(type_: str, **members: object) -> dict:
+    return {"step": "quantize", "type": type_, **members}
+
+
+STEPS: dict[str, tuple[str, list[dict]]] = {  # name -> model and steps
+    "ssz static": ("llama", [quantize("W8A8", method="ssz")]),
+    "ssz dynamic and int4": (
+        "llama",
+        [
+            quantize("W8A8_DYNAMIC", method="ssz", include=ATTENTION),
+            quantize("W4A8_DYNAMIC", method="ssz"),
+        ],
+    ),
+    "microscaling": (
+        "llama",
+        [
+            quantize("W8A8_MXFP8", include=ATTENTION),
+            quantize("W4A4_MXFP4", method="fouroversix", include=MLP),
+        ],
+    ),
+    "fp8": ("llama", [quantize("WFP8AFP8_DYNAMIC")]),
+    "rotated": ("llama", [{"step": "rotate"}, quantize("W8A8", aggregation="mean")]),
+    "rotated experts": ("qwen3_moe", [{"step": "rotate", "block_size": 16}, quantize("W8A16")]),
+    "rotated latents": (
+        "deepseek_v3",
+        [{"step": "rotate"}, quantize("W8A8_DYNAMIC", exclude=["*.kv_b_proj"])],
+    ),
+    "smoothed": (
+        "llama",
+        [
+            {"step": "smooth", "method": "iter_smooth", "subgraphs": ["norm-linear", "ov"]},
+            quantize("W8A8_MIX", act_method=2),
+            {"step": "cache"},
+        ],
+    ),
+}
+
+
+def written(tmp_path: Path, **members: object) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(members), encoding="utf-8")  # JSON is YAML
+    return str(path)
+
+
+def violated(directory: Path) -> list[tuple]:
+    return [
+        (r.requirement.id, g.pattern, g.found, g.expected)
+        for r in judge(directory).failed
+        if r.counts
+        for g in r.groups
+    ]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_end_in_a_conformant_directory(
+    build: Build, calib_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    family, steps = STEPS[name]
+    config = written(tmp_path, calib_file=str(calib_file), steps=steps)
+    code = main(["quantize", str(build(family)), str(tmp_path / "q"), "--config", config])
+    assert code == 0, capsys.readouterr().err
+    assert violated(tmp_path / "q") == []
+    labels = open_checkpoint(tmp_path / "q").description.labels  # type: ignore[union-attr]
+    assert {s["type"] for s in steps if "type" in s} <= set(labels.values())
+
+
+def test_first_step_that_takes_a_linear_counts(build: Build, tmp_path: Path) -> None:
+    steps = [quantize("W8A16", include=["*.q_proj"]), quantize("W8A8_DYNAMIC", exclude=MLP)]
+    config = written(tmp_path, steps=steps)
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) == 0
+    labels = open_checkpoint(tmp_path / "q").description.labels  # type: ignore[union-attr]
+    layer = "model.layers.1"
+    assert labels[f"{layer}.self_attn.q_proj.weight"] == "W8A16"
+    assert labels[f"{layer}.self_attn.k_proj.weight"] == "W8A8_DYNAMIC"
+    assert labels[f"{layer}.mlp.up_proj.weight"] == "FLOAT"
+
+
+BAD = {
+    "no steps": ({}, "'steps' is a required property"),
+    "unknown step": ({"steps": [{"step": "turn"}]}, "steps.0.step: 'turn' is not one of"),
+    "unknown member": ({"steps": [{"step": "rotate", "size": 1}]}, "'size' was unexpected"),
+    "twice": ({"steps": [{"step": "rotate"}, {"step": "rotate"}]}, "found twice, expected once"),
+    "type of nobody": ({"steps": [quantize("W3A3")]}, "no scheme for label 'W3A3'"),
+    "type of another producer": ({"steps": [quantize("W4A16")]}, "W4A16"),
+    "method of another type": (
+        {"steps": [quantize("W8A8", method="ceil_x")]},
+        "expected one of minmax, ssz",
+    ),
+    "option it lacks": ({"steps": [quantize("W8A8", group_size=8)]}, "not take group_size"),
+    "activations of a dynamic type": (
+        {"steps": [quantize("W8A16", act_method=2)]},
+        "W8A16 does not take act_method",
+    ),
+    "two ranges": (
+        {"steps": [quantize("W8A8", act_method=1), quantize("W8A8_MIX", act_method=2)]},
+        "expected one choice of act_method",
+    ),
+    "no text": ({"steps": [quantize("W8A8")]}, "give calib_file or calib_texts"),
+    "text twice": (
+        {"calib_file": "x", "calib_texts": ["y"], "steps": [quantize("W8A8")]},
+        "give one of them",
+    ),
+    "globs that match nothing": (
+        {"steps": [quantize("W8A16", include=["*.qkv"])]},
+        "no linear matches include *.qkv",
+    ),
+    "block that does not divide": (
+        {"steps": [{"step": "rotate", "block_size": 128}]},
+        "block size 128 does not divide",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_steps_are_one_clear_line(
+    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    members, expected = BAD[name]
+    config = written(tmp_path, **(members or {"steps": None}))
+    if not members:
+        with pytest.raises(CheckpointError, match=expected):
+            parse_steps({})
+        return
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) != 0
+    said = capsys.readouterr().err.strip()
+    assert expected in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("option", ["--w_bit=4", "--scheme=W8A16", "--producer=A0", "--pdmix"])
+def test_options_that_steps_replace_are_refused(
+    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture, option: str
+) -> None:
+    config = written(tmp_path, steps=[quantize("W8A16")])
+    code = main(["quantize", str(build()), str(tmp_path / "q"), "--config", config, option])
+    assert code != 0
+    assert "does not go with steps" in capsys.readouterr().err
+
+
+def test_calib_file_of_the_command_line_goes_before(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    config = written(tmp_path, calib_file="/nonexistent", steps=[quantize("W8A8")])
+    options = ["--config", config, "--calib_file", str(calib_file)]
+    assert main(["quantize", str(build()), str(tmp_path / "q"), *options]) == 0
+
+
+def test_rotation_is_stored_and_orthogonal(build: Build, tmp_path: Path) -> None:
+    config = written(tmp_path, steps=[{"step": "rotate"}, quantize("W8A16")])
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) == 0
+    made = open_checkpoint(tmp_path / "q")
+    assert made.description is not None
+    path = "optional/quarot.safetensors"
+    assert made.description.get("optional") == {
+        "quarot": {"rotation_map": {"global_rotation": path}}
+    }
+    header = made.optional[0]
+    assert header.name == path
+    from safetensors.numpy import load_file
+
+    r = load_file(tmp_path / "q" / path)["global_rotation"]
+    assert np.allclose(r @ r.T, np.eye(len(r)), atol=1e-6)
