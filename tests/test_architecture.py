@@ -53,7 +53,7 @@ FLOORS = (  # a folder imports from the floors below it and from itself
     {"sparse"},
     {"schemes"},
     {"pipeline"},
-    {"golden"},
+    {"golden", "teach"},
     {"cli"},
 )
 

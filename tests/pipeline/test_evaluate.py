@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slimspec.checkpoint import CheckpointError
 from slimspec.cli import main
 from slimspec.model import Decoder
 from slimspec.pipeline.evaluate import (
@@ -19,7 +18,7 @@ from slimspec.pipeline.evaluate import (
     format_evaluation,
     log_softmax,
 )
-from slimspec.pipeline.evaluate_plot import by_role, plot_evaluation
+from slimspec.pipeline.evaluate_plot import by_role
 from slimspec.pipeline.quantize import Plan, quantize_directory
 
 Build = Callable[..., Path]
@@ -138,9 +137,15 @@ def test_roles_join_the_experts_of_a_layer() -> None:
     assert {role: len(points) for role, points in found.items()} == {"experts.up_proj": 2}
 
 
-def test_plot_needs_a_known_ending(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"\.png or \.svg"):
-        plot_evaluation(Evaluation(), tmp_path / "a.txt", "")
+def test_plot_that_cannot_be_drawn_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "there.svg").write_text("mine", "utf-8")
+    asked = ["evaluate", "no-float-model", "no-model", "--calib_texts", "a", "--plot"]
+    for name, said in (("a.txt", ".svg, .png or .pdf"), ("there.svg", "overwrite not asked")):
+        assert main([*asked, str(tmp_path / name)]) == 4
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "there.svg").read_text("utf-8") == "mine"
 
 
 def test_float_directory_in_the_place_of_the_quantized_is_refused(

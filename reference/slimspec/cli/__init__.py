@@ -20,6 +20,7 @@ _COMMANDS = {
     "compress": "split a sparse directory over ranks and compress it into parts",
     "decompress": "rebuild the sparse directory from compressed parts",
     "inspect": "print what is in a checkpoint directory",
+    "explain": "one small linear worked through a quantization type",
     "golden": "verify, show, export and generate vectors; run kernels on them",
 }
 

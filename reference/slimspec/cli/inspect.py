@@ -4,8 +4,6 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -14,11 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
-from slimspec.checkpoint.errors import clip
+from slimspec.figures import figure_file
 from slimspec.patterns import collapse, visible
-
-if TYPE_CHECKING:
-    from slimspec.cli.tiles import Grid
 
 _WIDTH = 1000  # of the output where it is no terminal; tables are as wide as their texts
 _COLUMNS = {"tensors": 200, "label": 40, "dtype": 20, "shape": 60}  # and their greatest width
@@ -57,25 +52,11 @@ def _tiles(checkpoint: Checkpoint, console: Console, out: str | None, overwrite:
 
     grids = read_grids(checkpoint)
     if out is not None:
-        _save_picture(grids, Path(out), checkpoint.path.resolve().name, overwrite)
-    print_table(grids, console)
-
-
-def _save_picture(grids: "Sequence[Grid]", out: Path, title: str, overwrite: bool) -> None:
-    """Draw the grids into a file whose suffix says the format.
-
-    Raises:
-        CheckpointError: no such format, the file exists, or matplotlib is missing.
-    """
-    if out.suffix not in (".svg", ".png", ".pdf"):
-        raise CheckpointError(f"{clip(str(out))}: expected a name ending in .svg, .png or .pdf")
-    if out.exists() and not overwrite:
-        raise CheckpointError(f"{clip(str(out))}: exists (overwrite not asked)")
-    try:
+        file = figure_file(out, overwrite)
         from slimspec.cli.tiles_picture import draw
-    except ImportError:
-        raise CheckpointError("a picture needs matplotlib: pip install 'slimspec[docs]'") from None
-    draw(grids, out, title)
+
+        draw(grids, file, checkpoint.path.resolve().name)
+    print_table(grids, console)
 
 
 @dataclass

@@ -4,12 +4,11 @@ Rows are layers, columns the kinds of weights, one panel per part. The colour is
 raw size; a tile that is stored raw has a colour of its own.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -17,9 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from slimspec.checkpoint import CheckpointError
-from slimspec.checkpoint.errors import clip
 from slimspec.cli.tiles import NO_LAYER, Grid, kinds
+from slimspec.figures import save_figure
 
 _RAW = 2.0  # above every ratio: the colour map's colour for "over"
 _RAW_COLOUR = "#d1495b"
@@ -39,16 +37,7 @@ def draw(grids: Sequence[Grid], out: Path, title: str) -> None:
     columns = kinds(grids)
     layers = sorted({grid.layer for grid in grids}, key=lambda layer: (layer == NO_LAYER, layer))
     figure = _figure(grids, parts, columns, layers, title)
-    half = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    try:
-        with rc_context({"svg.hashsalt": "slimspec", "svg.fonttype": "none"}):
-            stamp = {"Date": None} if out.suffix == ".svg" else None
-            figure.savefig(half, format=out.suffix[1:], dpi=150, metadata=stamp)
-        half.replace(out)
-    except OSError as error:
-        raise CheckpointError(f"{clip(str(out))}: cannot be written: {error.strerror}") from None
-    finally:
-        half.unlink(missing_ok=True)
+    save_figure(figure, out, dpi=150)
 
 
 def _figure(

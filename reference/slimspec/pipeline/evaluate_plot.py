@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slimspec.checkpoint import CheckpointError
+from slimspec.figures import save_figure
 
 from .evaluate import Evaluation, LinearCost
 
@@ -29,22 +29,14 @@ def by_role(linears: list[LinearCost]) -> dict[str, list[tuple[int, LinearCost]]
     return found
 
 
-def plot_evaluation(found: Evaluation, file: str | Path, title: str) -> None:
-    """Draw the costs into a .png or .svg.
+def plot_evaluation(found: Evaluation, file: Path, title: str) -> None:
+    """Draw the costs into a file from `figure_file`.
 
-    Raises: CheckpointError: matplotlib is missing, another ending, or the file cannot be written.
+    Raises: CheckpointError: the file cannot be written.
     """
-    if Path(file).suffix not in (".png", ".svg"):
-        raise CheckpointError(f"{file}: expected a name that ends in .png or .svg")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise CheckpointError(
-            f'{file}: drawing needs matplotlib: pip install "slimspec[docs]"'
-        ) from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 7), layout="constrained")
-    FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True)
     figure.suptitle(title)
     for number, (role, points) in enumerate(sorted(by_role(found.linears).items())):
@@ -57,10 +49,7 @@ def plot_evaluation(found: Evaluation, file: str | Path, title: str) -> None:
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     upper.legend(loc="upper left", bbox_to_anchor=(1.01, 1), title="hollow: float", frameon=False)
-    try:
-        figure.savefig(file, dpi=120)
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be written: {error.strerror}") from None
+    save_figure(figure, file)
 
 
 def _draw(
