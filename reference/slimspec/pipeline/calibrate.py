@@ -107,7 +107,7 @@ class CalibrationRun:
         if settings.rotation:
             self.result.rotation = rotate_model(weights, architecture, settings.rotation)
         numerics = model_numerics(float_model, settings.load_dtype)
-        attend = attend_fused if settings.fused else None
+        attend = attend_fused if settings.fuses(latent=architecture.latent is not None) else None
         if settings.cache and architecture.latent:
             raise CheckpointError(
                 f"{architecture.where}: latent attention caches no keys and values; set "

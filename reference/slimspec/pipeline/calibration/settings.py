@@ -102,7 +102,11 @@ class Settings:
     attention_step: AttentionStep | None = None
     rotation: int = 0
 
-    @property
-    def fused(self) -> bool:
-        """True for attention in the steps of the fused kernel: "v1" unless chosen."""
-        return (self.attend or ("fused" if self.variant == "v1" else "eager")) == "fused"
+    def fuses(self, *, latent: bool) -> bool:
+        """True for attention in the steps of the fused kernel: "v1" unless chosen.
+
+        Latent attention is eager in both. Source: msmodelslim model/deepseek_v3/model_adapter.py
+        (init_model, attn_implementation).
+        """
+        own = "fused" if self.variant == "v1" and not latent else "eager"
+        return (self.attend or own) == "fused"
