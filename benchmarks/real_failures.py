@@ -6,7 +6,7 @@ tests/data/user_rows.json holds one row per kind of report that the files alone 
 is reproduced by a golden checkpoint (`case`) or by a patch over one, and is caught if
 
 * `requirement`: the judge reports that id;
-* `verdict`: an engine's line says so, for a cause that names `because`;
+* `verdict`: an engine's line says so, for a cause that names `because` (NAME@VERSION: of then);
 * `serve`: the line that starts the engine has the option that was missing;
 * `refused`: the directory is not judged, with a message that names what it is;
 * `accepted`: nothing is reported, because the directory is valid.
@@ -72,7 +72,8 @@ def _report(row: Row) -> Report:
             return report_of(case.materialize(directory), case)
         shutil.copytree(_valid(row["base"]), directory)
         apply(row["patch"], directory)
-        return run(directory)
+        engine = row.get("verdict", {}).get("engine", "")
+        return run(directory, consumers=[engine] if "@" in engine else ())
 
 
 @cache

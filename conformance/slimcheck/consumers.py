@@ -11,72 +11,21 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from slimcheck import consumers_facts as read
+from slimcheck.consumers_facts import (
+    Biases,
+    Binding,
+    Containers,
+    Feature,
+    Labels,
+    Metadata,
+    Models,
+    Names,
+    Otherwise,
+    Tensor,
+    When,
+)
 from slimspec.data import folder
-
-PRESENT, ABSENT, ZERO = "present", "absent", "zero"
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """From version `since` to `until`, both included; "" leaves that end open."""
-
-    since: str = ""
-    until: str = ""
-    socs: tuple[str, ...] = ()  # () = all of the engine's
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """These labels are loaded for these kinds of layer."""
-
-    labels: tuple[str, ...]
-    layers: tuple[str, ...]
-    when: When
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Otherwise:
-    """What becomes of a label that is not loaded for one of `layers` (() = any)."""
-
-    layers: tuple[str, ...]
-    verdict: str
-    effect: str
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """Values of one member of the description that are taken, where weights of `label` are."""
-
-    key: str
-    values: tuple[str | int, ...]
-    label: str
-    verdict: str
-    effect: str
-    when: When
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """What a tensor must be: PRESENT, ABSENT, ZERO, or of a shape in symbols."""
-
-    tensor: str
-    labels: tuple[str, ...]  # of the weight beside it; () = any
-    layers: tuple[str, ...]
-    must: str | tuple[str | int, ...]
-    verdict: str
-    effect: str
-    when: When
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """Requirements that do or do not bind the engine, whatever their scope says."""
-
-    ids: tuple[str, ...]
-    binding: bool
-    because: str
-    when: When
 
 
 @dataclass(frozen=True)
@@ -91,6 +40,7 @@ class Consumer:
         descriptions: file names it reads; {quantize} stands for quantize of config.json.
         no_description: what it does without such a file.
         config: member of config.json -> values it accepts.
+        serve, serve_tp, serve_ranks: the command, and what is added for ranks and for RANKS files.
     """
 
     name: str
@@ -104,12 +54,18 @@ class Consumer:
     otherwise: tuple[Otherwise, ...]
     descriptions: tuple[str, ...]
     no_description: Otherwise
+    models: tuple[Models, ...]
+    containers: tuple[Containers, ...]
+    names: tuple[Names, ...]
+    features: tuple[Feature, ...]
+    biases: tuple[Biases, ...]
     metadata: tuple[Metadata, ...]
     tensors: tuple[Tensor, ...]
     requirements: tuple[Binding, ...]
     config: Mapping[str, list[str | int | None]]
     serve: str
     serve_tp: str
+    serve_ranks: str
 
     def holds(self, when: When, version: str, soc: str = "") -> bool:
         """Whether a fact is true of `version` on `soc` ("" = on some of its SoCs)."""
@@ -147,8 +103,29 @@ class Choice:
 def consumers() -> Mapping[str, Consumer]:
     """Return every known engine by name."""
     files = sorted((folder("schemas") / "consumers").glob("*.json"))
-    raw = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    return MappingProxyType({item["name"]: _consumer(item) for item in raw})
+    raw = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    for item in raw.values():
+        if "like" in item:
+            other = raw[item["like"]["engine"]]
+            for key in item["like"]["facts"]:
+                item[key] = _within(item["versions"], other["versions"], other[key])
+    return MappingProxyType({name: _consumer(item) for name, item in raw.items()})
+
+
+def _within(versions: list[str], others: list[str], facts: list[Any]) -> list[Any]:
+    """Facts of an engine with `others`, with windows in `versions`; some of those are not in it."""
+    at = [others.index(version) for version in versions]
+    found = []
+    for fact in facts:
+        first, last = others.index(fact.get("since", others[0])), len(others) - 1
+        if "until" in fact:
+            last = others.index(fact["until"])
+        inside = [v for v, n in zip(versions, at, strict=True) if first <= n <= last]
+        if inside:
+            known = fact.get("known")
+            inner = {"known": _within(versions, others, known)} if known else {}
+            found.append(fact | inner | {"since": inside[0], "until": inside[-1]})
+    return found
 
 
 @cache
@@ -215,39 +192,20 @@ def _consumer(raw: dict[str, Any]) -> Consumer:
         versions=tuple(raw["versions"]),
         socs=tuple(raw["socs"]),
         dtype=raw["dtype"],
-        labels=tuple(
-            Labels(tuple(f["labels"]), tuple(f["layers"]), _when(f), tuple(f["source"]))
-            for f in raw["labels"]
-        ),
-        otherwise=tuple(
-            Otherwise(tuple(f.get("layers", ())), f["verdict"], f["effect"])
-            for f in raw["otherwise"]
-        ),
+        labels=tuple(map(read.labels, raw["labels"])),
+        otherwise=tuple(map(read.otherwise, raw["otherwise"])),
         descriptions=tuple(described["names"]),
         no_description=Otherwise((), described["verdict"], described["effect"]),
-        metadata=tuple(
-            Metadata(f["key"], tuple(f["values"]), f.get("label", ""), f["verdict"], f["effect"],
-                     _when(f))
-            for f in raw.get("metadata", ())
-        ),
-        tensors=tuple(_tensor(f) for f in raw.get("tensors", ())),
-        requirements=tuple(
-            Binding(tuple(f["ids"]), f["binding"], f["because"], _when(f))
-            for f in raw.get("requirements", ())
-        ),
+        models=tuple(map(read.models, raw.get("models", ()))),
+        containers=tuple(map(read.containers, raw.get("containers", ()))),
+        names=tuple(map(read.names, raw.get("names", ()))),
+        features=tuple(map(read.feature, raw.get("features", ()))),
+        biases=tuple(map(read.biases, raw.get("biases", ()))),
+        metadata=tuple(map(read.metadata, raw.get("metadata", ()))),
+        tensors=tuple(map(read.tensor, raw.get("tensors", ()))),
+        requirements=tuple(map(read.binding, raw.get("requirements", ()))),
         config=MappingProxyType(raw.get("config", {})),
         serve=raw["serve"]["text"],
         serve_tp=raw["serve"].get("tp", ""),
-    )  # fmt: skip
-
-
-def _tensor(raw: dict[str, Any]) -> Tensor:
-    must = raw["must"]
-    return Tensor(
-        raw["tensor"], tuple(raw.get("labels", ())), tuple(raw.get("layers", ())),
-        must if isinstance(must, str) else tuple(must), raw["verdict"], raw["effect"], _when(raw),
-    )  # fmt: skip
-
-
-def _when(raw: dict[str, Any]) -> When:
-    return When(raw.get("since", ""), raw.get("until", ""), tuple(raw.get("socs", ())))
+        serve_ranks=raw["serve"].get("ranks", ""),
+    )

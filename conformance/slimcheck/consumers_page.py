@@ -8,13 +8,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slimcheck.consumers import Consumer, When, choose, consumers
+from slimcheck.consumers import Consumer, choose, consumers
+from slimcheck.consumers_facts import FLAT, OFFLINE, PARTS, RANKS, When
 from slimcheck.run import RunError, run
-from slimcheck.verdicts import FAILS, OK, UNKNOWN, WRONG, Verdict
+from slimcheck.verdicts import Verdict
+from slimcheck.verdicts_words import FAILS, OK, UNKNOWN, WRONG
 from slimspec import requirements
 from slimspec.data import folder
 
 _SHORT = {OK: "ok", FAILS: "no", WRONG: "**wrong**", UNKNOWN: "?"}
+_CONTAINERS = {
+    FLAT: "in the directory itself",
+    PARTS: "in partR-of-N",
+    RANKS: "as model-rank-R-part-P.safetensors",
+    OFFLINE: "as model_sharded_metadata.json says",
+}
 _HEAD = """\
 # Which engine loads what
 
@@ -56,12 +64,44 @@ def _engines() -> Iterator[str]:
         names = ", ".join(f"`{name}`" for name in engine.descriptions)
         lack = engine.no_description
         yield f"- description: {names}; without: {lack.verdict}, {lack.effect}"
+        yield from _model(engine)
         yield from _facts(engine)
-        yield f"- start: `{' '.join(filter(None, (engine.serve, engine.serve_tp)))}`\n"
+        yield f"- start: `{' '.join(filter(None, (engine.serve, engine.serve_tp)))}`"
+        yield f"  (files by rank: `{engine.serve_ranks}`)\n" if engine.serve_ranks else ""
 
 
 def _dtype(engine: Consumer) -> str:
     return "config.json" if engine.dtype == "config.json" else "an option of its command"
+
+
+def _model(engine: Consumer) -> Iterator[str]:
+    for models in engine.models:
+        types = "; ".join(
+            f"{', '.join(known.types)} ({_when(known.when)})" for known in models.known
+        )
+        about = _about((*models.labels, *models.layers))
+        yield f"- model types{about}: {types}. Any other: {models.verdict}, {models.effect}"
+    for lies in engine.containers:
+        where = " or ".join(_CONTAINERS[name] for name in lies.containers)
+        about = _about(lies.labels)
+        yield f"- files{about} ({_when(lies.when)}): {where}; else {lies.verdict}: {lies.effect}"
+    for names in engine.names:
+        about = _about(names.labels)
+        whose = f"as in `schemas/tp_maps` for {names.tp_map}" if names.tp_map else "its own"
+        yield f"- names{about} ({_when(names.when)}): {whose}; else {names.verdict}: {names.effect}"
+    for feature in engine.features:
+        about = f"`{', '.join(feature.modules)}` where config.json has `{feature.config}`"
+        wanted = f"{' or '.join(feature.labels)} ({_when(feature.when)})"
+        yield f"- {about}: {wanted}; else {feature.verdict}: {feature.effect}"
+    for biases in engine.biases:
+        without = f"{', '.join(biases.types)}: {', '.join(biases.without)}"
+        unless = "; ".join(f"`{key}`: {', '.join(m)}" for key, m in biases.unless.items())
+        but = f" (unless {unless})" if unless else ""
+        yield f"- no bias in {without}{but}; a stored one: {biases.verdict}, {biases.effect}"
+
+
+def _about(words: Sequence[str]) -> str:
+    return f" of {', '.join(words)}" if words else ""
 
 
 def _facts(engine: Consumer) -> Iterator[str]:
@@ -73,7 +113,7 @@ def _facts(engine: Consumer) -> Iterator[str]:
             + (meta.effect)
         )
     for tensor in engine.tensors:
-        kinds = ", ".join((*tensor.labels, *tensor.layers)) or "any"
+        kinds = ", ".join((*tensor.labels, *tensor.layers, *tensor.modules)) or "any"
         must = (
             tensor.must if isinstance(tensor.must, str) else f"[{', '.join(map(str, tensor.must))}]"
         )

@@ -2,28 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from slimcheck.consumers import ABSENT, PRESENT, ZERO, Choice, Metadata, Tensor, socs
+from slimcheck.consumers import Choice, socs
+from slimcheck.consumers_facts import ABSENT, PRESENT, RANKS, ZERO, Metadata, Tensor
 from slimcheck.engine import Result, Status
+from slimcheck.verdicts_model import model_facts
 from slimcheck.verdicts_seen import Kind, Seen
+from slimcheck.verdicts_words import FAILS, OK, UNKNOWN, WRONG, Says
 from slimspec import layout
 from slimspec.layout import LayoutError
 from slimspec.layout.model import match_shape
 
-OK = "ok"
-WRONG = "loads with wrong results"
-FAILS = "will not load"
-UNKNOWN = "unknown"
 _WORST_FIRST = (FAILS, WRONG, UNKNOWN)
 _DTYPES = {"F16": "float16", "BF16": "bfloat16"}
-
-
-class Says(NamedTuple):
-    """One thing that is not as the engine has it; verdict OK makes it a note."""
-
-    verdict: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +77,7 @@ def facts(choice: Choice, seen: Seen, soc: str = "") -> Iterator[Says]:
     yield from _description(choice, seen)
     yield from _dtype(choice, seen, soc)
     yield from _labels(choice, seen, soc)
+    yield from model_facts(choice, seen, soc)
     for fact in choice.consumer.metadata:
         if choice.consumer.holds(fact.when, choice.version, soc):
             yield from _metadata(fact, seen)
@@ -196,10 +188,10 @@ def _tensor(fact: Tensor, kind: Kind) -> Iterator[Says]:
     about = (not fact.labels or kind.label in fact.labels) and (
         not fact.layers or kind.layer in fact.layers
     )
-    if not about:
+    if not about or (fact.modules and kind.leaf not in fact.modules):
         return
     shape = kind.shapes.get(fact.tensor)
-    where = f"{fact.tensor} of {kind.label} ({kind.layer})"
+    where = f"{fact.tensor} of {kind.label} ({kind.leaf if fact.modules else kind.layer})"
     if fact.must == PRESENT:
         if shape is None and "weight" in kind.shapes:
             yield Says(fact.verdict, f"no {where}: {fact.effect}")
@@ -225,6 +217,8 @@ def _serve(choice: Choice, seen: Seen, soc: str, tp: int | None) -> str:
     text = choice.consumer.serve
     if tp is not None and choice.consumer.serve_tp:
         text = f"{text} {choice.consumer.serve_tp}"
+    if seen.container == RANKS and choice.consumer.serve_ranks:
+        text = f"{text} {choice.consumer.serve_ranks}"
     return text.format(
         dir=_shell(seen.directory), dtype=_DTYPES[dtype or "F16"], tp=tp, quantize=quantize,
         presence="present" if seen.quantize else "absent; it takes model_quant_type",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slimcheck.consumers_facts import FLAT, OFFLINE, PARTS, RANKS
 from slimcheck.layouts import label_of, rules_of
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
@@ -16,18 +17,26 @@ if TYPE_CHECKING:
     from slimspec.checkpoint import Checkpoint
 
 LINEAR, MOE, HEAD = "linear", "moe", "head"
+_LIE = {
+    FLAT: "weights in the directory itself",
+    PARTS: "weights in directories partR-of-N",
+    RANKS: "weights in files model-rank-R-part-P.safetensors",
+    OFFLINE: "weights in directories of model_sharded_metadata.json",
+}
+_READ = ("weight_offset", "bias")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Modules of one label, one kind of layer and one set of shapes."""
+    """Modules of one label, one kind of layer, one last name and one set of shapes."""
 
     label: str | None
     layer: str
     shapes: Mapping[str, tuple[int, ...]]  # suffix -> shape
     env: Mapping[str, int] = field(default_factory=dict)  # n, k, g …
-    example: str = ""
-    nonzero: frozenset[str] | None = None  # tensors with an element other than 0; None = not read
+    members: Sequence[str] = ()
+    leaf: str = ""  # last component of the members' names
+    nonzero: frozenset[str] | None = None  # offsets and biases that are not 0; None = not read
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,10 @@ class Seen:
         descriptions: names of the description files.
         quantize: of config.json; "" if absent.
         model_dtype: "F16", "BF16", "F32" or None.
+        model_types: model_type of config.json, then those of the models inside.
+        config: members of config.json, those of the models inside where the outer has none.
+        container: how the files lie: FLAT, PARTS, RANKS or OFFLINE.
+        alone: the container that this directory is only one piece of; "" = it is whole.
     """
 
     pairs: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -50,6 +63,15 @@ class Seen:
     quantize: str = ""
     model_dtype: str | None = None
     directory: str = "DIR"
+    model_types: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    container: str = FLAT
+    alone: str = ""
+
+    @property
+    def lie(self) -> str:
+        """How the files lie, in words."""
+        return _LIE[self.container]
 
     @property
     def labels(self) -> dict[str, int]:
@@ -85,7 +107,19 @@ def look(checkpoint: "Checkpoint", contexts: Sequence["Context"], *, read: bool)
         quantize=str(config.value.get("quantize") or "") if config else "",
         model_dtype=checkpoint.model_dtype,
         directory=str(checkpoint.path),
+        model_types=config.model_types if config else (),
+        config=config.members if config else {},
+        container=container_of(checkpoint),
+        alone=PARTS if checkpoint.profile.name == "SC" and not checkpoint.parts else "",
     )
+
+
+def container_of(checkpoint: "Checkpoint") -> str:
+    """How the files of a directory lie."""
+    if checkpoint.parts:
+        return PARTS
+    profile = checkpoint.profile.name
+    return {"SH310": RANKS, "OFF": OFFLINE}.get(profile or "", FLAT)
 
 
 def _pairs(contexts: Sequence["Context"]) -> dict[tuple[str, str], int]:
@@ -100,21 +134,22 @@ def _pairs(contexts: Sequence["Context"]) -> dict[tuple[str, str], int]:
 def _kinds(context: "Context", read: bool) -> Iterator[Kind]:
     for cls in context.classes:
         label = label_of(cls, context.profile)
-        members: dict[str, list[str]] = {}
+        members: dict[tuple[str, str], list[str]] = {}
         for member in cls.members:
-            members.setdefault(layer_kind(member + "."), []).append(member)
+            key = layer_kind(member + "."), member.rpartition(".")[2]
+            members.setdefault(key, []).append(member)
         rules = rules_of(label, context.profile) if label else None
         env = layout.bind(rules, cls.shapes).env if rules else {}
-        for layer, names in members.items():
+        for (layer, leaf), names in members.items():
             nonzero = _nonzero(context, cls, names) if read else None
-            yield Kind(label, layer, cls.shapes, env, names[0], nonzero)
+            yield Kind(label, layer, cls.shapes, env, names, leaf, nonzero)
 
 
 def _nonzero(context: "Context", cls: "ModuleClass", members: Sequence[str]) -> frozenset[str]:
-    """Offsets of the class that are not all zero."""
+    """Offsets and biases of the class that are not all zero."""
     found = set()
     for suffix in cls.tensors:
-        if suffix == "weight_offset" and any(
+        if suffix in _READ and any(
             _is_nonzero(context, f"{member}.{suffix}") for member in members
         ):
             found.add(suffix)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slimcheck.consumers import When, choose, consumers, socs
+from slimcheck.consumers import choose, consumers, socs
+from slimcheck.consumers_facts import When
 from slimspec import layout, requirements
 from slimspec.data import folder
 from slimspec.layout import vocabulary
@@ -26,7 +27,11 @@ def test_file_is_called_as_its_engine_and_names_known_disagreements(path: Path) 
 
 @every
 def test_every_window_lies_within_the_known_versions(engine) -> None:
-    facts = (*engine.labels, *engine.metadata, *engine.tensors, *engine.requirements)
+    facts = (
+        *(*engine.labels, *engine.metadata, *engine.tensors, *engine.requirements),
+        *(*engine.containers, *engine.names, *engine.features, *engine.biases),
+        *(known for models in engine.models for known in models.known),
+    )
     for when in (fact.when for fact in facts):
         assert {when.since, when.until} - {""} <= set(engine.versions)
         assert any(engine.holds(when, version) for version in engine.versions)

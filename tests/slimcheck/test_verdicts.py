@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from slimcheck.cli import main
-from slimcheck.consumers import ABSENT, PRESENT, ZERO, Choice, Consumer, Tensor, consumers
+from slimcheck.consumers import Choice, Consumer, consumers
+from slimcheck.consumers_facts import ABSENT, PRESENT, ZERO, Tensor
 from slimcheck.engine import Result, Status
 from slimcheck.findings import Group
 from slimcheck.run import RunError, run
-from slimcheck.verdicts import FAILS, OK, UNKNOWN, WRONG, facts, verdicts
+from slimcheck.verdicts import facts, verdicts
 from slimcheck.verdicts_seen import HEAD, LINEAR, MOE, Kind, Seen, layer_kind
+from slimcheck.verdicts_words import FAILS, OK, UNKNOWN, WRONG
 from slimspec import layout, requirements
 from slimspec.data import folder
 
@@ -32,6 +34,12 @@ def first(engine: Consumer, when: Any) -> str:
     return next(version for version in engine.versions if engine.holds(when, version))
 
 
+def container_for(engine: Consumer, label: str, version: str) -> str:
+    """How files lie where the engine takes them with this label."""
+    about = (fact for fact in engine.containers if not fact.labels or label in fact.labels)
+    return next(fact.containers[0] for fact in about if engine.holds(fact.when, version))
+
+
 def reasons(choice: Choice, seen: Seen, soc: str = "") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for verdict, reason in facts(choice, seen, soc):
@@ -44,9 +52,10 @@ def test_a_label_loads_where_the_data_say_so_and_nowhere_else(engine: Consumer) 
     labels = {label for fact in engine.labels for label in fact.labels} | {"NO_SUCH_LABEL"}
     for label in labels:
         for layer in (LINEAR, MOE, HEAD):
-            seen = Seen(pairs={(label, layer): 1})
             fate = next(o for o in engine.otherwise if not o.layers or layer in o.layers)
             for version in engine.versions:
+                lies = container_for(engine, label, version)
+                seen = Seen(pairs={(label, layer): 1}, container=lies)
                 where = {
                     soc
                     for fact in engine.labels
@@ -123,11 +132,14 @@ def test_tensors_are_held_to_what_the_engine_asks(engine: Consumer) -> None:
         if fact.labels:
             _, bad = _kinds(fact, "SOME_OTHER_LABEL", LINEAR)
             assert not _says(at(engine, version), Seen(kinds=[bad]), fact.effect)
+        if fact.modules:
+            _, bad = _kinds(replace(fact, modules=("other",)), fact.labels[0], LINEAR)
+            assert not _says(at(engine, version), Seen(kinds=[bad]), fact.effect)
 
 
 def _kinds(fact: Tensor, label: str, layer: str) -> tuple[Kind, Kind]:
     """Modules that keep and break what a tensor must be."""
-    base = Kind(label, layer, {"weight": (8, 4)}, {"n": 8, "k": 4})
+    base = Kind(label, layer, {"weight": (8, 4)}, {"n": 8, "k": 4}, leaf="".join(fact.modules[:1]))
     there = replace(base, shapes={"weight": (8, 4), fact.tensor: (8, 1)}, nonzero=frozenset())
     if fact.must == PRESENT:
         return there, base

@@ -16,7 +16,8 @@ from slimcheck.numeric.table import text as numeric_text
 from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
 from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched
-from slimcheck.verdicts import OK, Verdict
+from slimcheck.verdicts import Verdict
+from slimcheck.verdicts_words import OK
 from slimspec.output import carried
 
 _FIELD = 10  # width of the field names

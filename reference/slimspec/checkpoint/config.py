@@ -61,6 +61,20 @@ class Config:
         return found if isinstance(found, str) else None
 
     @property
+    def model_types(self) -> tuple[str, ...]:
+        """Every `model_type`, that of the whole first, then those of the models inside."""
+        stated = (self._at(path).get("model_type") for path in TEXT_PATHS)
+        return tuple(dict.fromkeys(name for name in stated if isinstance(name, str)))
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members of every level, the outermost where several have one."""
+        found: dict[str, Any] = {}
+        for path in reversed(TEXT_PATHS):
+            found.update(self._at(path))
+        return found
+
+    @property
     def architectures(self) -> tuple[str, ...]:
         """`architectures`, the strings of it."""
         found = self.value.get("architectures")
