@@ -4,7 +4,7 @@ Modules come in the order in which their weights lie in the files, so that readi
 sequential pass; what a module has read is dropped with it, so memory holds one module.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,13 +19,13 @@ from slimcheck.layouts import rules_of
 from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.stored import MAP_FROM
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES, packing_of
 
 Stats = TypeVar("Stats")
-_MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
 
@@ -42,6 +42,7 @@ class Module:
         self.cls = cls
         self.name = name
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._numbers: dict[str, NDArray[np.float32]] = {}
         self._floats: dict[str, FloatStats] = {}
 
     def __contains__(self, suffix: str) -> bool:
@@ -58,14 +59,14 @@ class Module:
     @cached_property
     def types(self) -> frozenset[str]:
         """Its layout type, the wrapper on it, and the types of what stands beside it (C8, …)."""
+        own = types_of_label(self.cls.label, self._context.profile)
+        hosts = _guests(self._context.profile)
+        beside = [guest for suffix in self.cls.tensors for guest in hosts.get(suffix, ())]
+        if not beside:
+            return own
         parent, _, last = f".{self.name}".rpartition(".")
         place = f"{parent}.{{i}}" if last.isdecimal() else f".{self.name}"  # tp_list.{i}
-        guests = {
-            guest.type
-            for guest in _guests(self._context.profile)
-            if guest.suffix in self and place.endswith(guest.host)
-        }
-        return types_of_label(self.cls.label, self._context.profile) | guests
+        return own | {guest.type for guest in beside if place.endswith(guest.host)}
 
     @property
     def lead(self) -> str:
@@ -119,22 +120,24 @@ class Module:
         if suffix not in self._arrays:
             if suffix not in self.cls.tensors:
                 raise KeyError(suffix)
-            stored = self._context.checkpoint.tensor(self.tensor(suffix))
-            self._arrays[suffix] = stored.view(np.ndarray)  # NumPy is slow with its memmap class
+            self._arrays[suffix] = self._context.checkpoint.tensor(self.tensor(suffix))
         return self._arrays[suffix]
 
     def numbers(self, suffix: str) -> NDArray[np.float32] | None:
-        """The tensor as float32, widened without loss; None if absent or of no such dtype.
+        """The tensor as float32, widened without loss, read-only; None if of no such dtype.
 
         NaN loses its payload: a signalling one would make later arithmetic warn.
         """
         spec = self.cls.tensors.get(suffix)
         if spec is None or spec.dtype not in _WIDENED:
             return None
-        with np.errstate(invalid="ignore"):
-            found = self.array(suffix).astype(np.float32)
-        found[np.isnan(found)] = np.float32(np.nan)
-        return found
+        if suffix not in self._numbers:
+            with np.errstate(invalid="ignore"):
+                found = self.array(suffix).astype(np.float32)
+            found[np.isnan(found)] = np.float32(np.nan)
+            found.flags.writeable = False
+            self._numbers[suffix] = found
+        return self._numbers[suffix]
 
     @cached_property
     def codes(self) -> NDArray[np.int8] | None:
@@ -178,16 +181,16 @@ class Module:
         return self._floats[suffix]
 
     def _read(self, statistics: Callable[[Path | None], Stats], suffix: str) -> Stats:
-        """Call with the file of a large tensor, which is read in pieces; a small one is mapped.
+        """Call with the file of a mapped tensor, which is better read in pieces.
 
         Raises: CheckpointError if it cannot be read.
         """
         table = self._context.checkpoint.table
         row = table.index(self.tensor(suffix))
         file = table.file(row)
-        large = table.end[row] - table.begin[row] > _MAPPED
+        mapped = table.end[row] - table.begin[row] >= MAP_FROM
         try:
-            return statistics(self._context.checkpoint.path / file if large else None)
+            return statistics(self._context.checkpoint.path / file if mapped else None)
         except OSError as error:
             name = self.tensor(suffix)
             raise CheckpointError(f"{file}: tensor {name!r} cannot be read ({error})") from None
@@ -199,8 +202,8 @@ class Module:
 
     def release(self) -> None:
         """Let go of everything that was read."""
-        self._arrays.clear()
-        self._floats.clear()
+        for kept in (self._arrays, self._numbers, self._floats):
+            kept.clear()
         for name in ("codes", "integers", "zero_rows", "deq_scale"):
             self.__dict__.pop(name, None)
 
@@ -242,12 +245,12 @@ class _Guest:
 
     type: str
     host: str  # how the name of its module ends: ".fa_q", ".k_proj", "norm" or ""
-    suffix: str
 
 
 @cache
-def _guests(profile: str) -> tuple[_Guest, ...]:
-    found = []
+def _guests(profile: str) -> Mapping[str, Sequence[_Guest]]:
+    """Suffix -> the types whose tensors end so."""
+    found: dict[str, list[_Guest]] = {}
     for name in layout.types():
         described = layout.load(name)
         if described.kind == "linear" or profile not in described.profiles:
@@ -255,8 +258,8 @@ def _guests(profile: str) -> tuple[_Guest, ...]:
         for full in described.rules(profile):
             host, _, suffix = full.rpartition(".")
             end = "norm" if described.host == "norm" else ""
-            found.append(_Guest(name, f"{end}.{host}" if host else end, suffix))
-    return tuple(found)
+            found.setdefault(suffix, []).append(_Guest(name, f"{end}.{host}" if host else end))
+    return found
 
 
 def modules(context: Context) -> Iterator[Module]:

@@ -19,15 +19,18 @@ from slimcheck.findings import Finding
 from slimcheck.modules import Module, modules
 from slimcheck.registry import ValueRule
 from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.stored import MAP_FROM
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
 Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
 
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
+_AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
 _JOB = 4 << 20  # modules are handed to a thread in lots of about so many bytes
 _MOST_THREADS = 8
 # bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
 _COST = {"I8": 1, "F16": 1, "BF16": 1, "F32": 1}
+_IN_PIECES = frozenset({"F16", "BF16", "F32"})  # weights of which only statistics are looked at
 _UNPACKED = 16  # two codes a byte, each once in float32, once in int8 and in masks
 _WIDENED = 8
 
@@ -101,10 +104,16 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
 
 
 def _memory(module: Module) -> int:
-    return sum(
-        size * (_UNPACKED if module.packed and suffix == "weight" else _COST.get(dtype, _WIDENED))
-        for suffix, dtype, size in module.sizes()
-    )
+    return sum(size * _cost(module, suffix, dtype, size) for suffix, dtype, size in module.sizes())
+
+
+def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
+    if suffix == "weight":
+        if module.packed:
+            return _UNPACKED
+        if dtype in _IN_PIECES and size >= MAP_FROM:
+            return 0
+    return _COST.get(dtype, _WIDENED)
 
 
 def _run(context: Context, jobs: Sequence[Job], rules: Rules, threads: int) -> Iterator[Job]:
@@ -128,15 +137,17 @@ def _run_together(
     context: Context, jobs: Sequence[Job], rules: Rules, threads: int, ahead: "_ReadAhead"
 ) -> Iterator[Job]:
     pending: deque[tuple[Job, Future[Job]]] = deque()
-    memory = 0
+    memory = behind = 0
     pool = ThreadPoolExecutor(threads, "slimcheck")
     try:
         for job in jobs:
-            while pending and (memory + job.memory > _IN_FLIGHT or len(pending) >= threads + 2):
+            while pending and (memory + job.memory > _IN_FLIGHT or behind > _AHEAD):
                 done, future = pending.popleft()
                 memory -= done.memory
+                behind -= pending[0][0].nbytes if pending else 0
                 yield future.result()
             ahead.want(job)
+            behind += job.nbytes if pending else 0
             pending.append((job, pool.submit(_judge, context, job, rules)))
             memory += job.memory
         while pending:

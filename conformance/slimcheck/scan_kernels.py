@@ -8,36 +8,37 @@ from numba import njit
 
 BLOCK = 4096
 _CHUNK = 128  # values whose sum fits int16 and whose number fits uint8
-_SHIFT, _MOST = np.int8(126), np.uint8(252)  # v + 126 as uint8 is above 252 for v beyond ±126
+_ONE, _ENDS = np.int8(1), np.int8(-125)  # v + 1 wraps: only v beyond ±126 comes out below -125
 
 
 @njit(nogil=True, cache=True)
 def _segment(x):  # type: ignore[no-untyped-def]
     """Smallest, largest, sum, and number of values beyond ±126 of an int8 array.
 
-    Intermediates are narrowed by hand (numba widens sums), and chunks have a constant length: so
-    the loop is vectorized.
+    One loop for each width of accumulator, over values that are in the cache by then: LLVM fills a
+    vector as its widest type asks. Intermediates are narrowed by hand (numba widens sums), and
+    chunks have a constant length: so the loops are vectorized.
     """
     least = most = x[0]
+    for i in range(x.size):
+        v = x[i]
+        least = v if v < least else least
+        most = v if v > most else most
     total = ends = np.int64(0)
     whole = x.size // _CHUNK * _CHUNK
     for at in range(0, whole, _CHUNK):
         part = x[at : at + _CHUNK]
-        partial, count = np.int16(0), np.uint8(0)
+        count = np.uint8(0)
         for i in range(_CHUNK):
-            v = part[i]
-            least = v if v < least else least
-            most = v if v > most else most
-            partial = np.int16(partial + np.int16(v))
-            count = np.uint8(count + np.uint8(np.uint8(v + _SHIFT) > _MOST))
-        total += partial
+            count = np.uint8(count + np.uint8(np.int8(part[i] + _ONE) < _ENDS))
+        partial = np.int16(0)
+        for i in range(_CHUNK):
+            partial = np.int16(partial + np.int16(part[i]))
         ends += count
+        total += partial
     for i in range(whole, x.size):
-        v = x[i]
-        least = v if v < least else least
-        most = v if v > most else most
-        total += v
-        ends += np.uint8(v + _SHIFT) > _MOST
+        total += x[i]
+        ends += np.int8(x[i] + _ONE) < _ENDS
     return least, most, total, ends
 
 

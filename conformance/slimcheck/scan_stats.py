@@ -4,7 +4,6 @@ Every value rule takes its numbers from here, so that the bytes are read once. L
 through compiled kernels (`scan_kernels`), small ones through the plain form: the same integers.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.checkpoint.stored import pieces
 from slimspec.numeric.jit import jit_pays
 
 BLOCK = 4096  # bytes that file systems and downloads lose together, aligned in the file
-_PIECE = 1 << 20  # bytes that are read at once
 EXPONENT: dict[str, Any] = {  # bits that are all set in NaN and Inf, and in no number
     "F16": np.uint16(0x7C00),
     "BF16": np.uint16(0x7F80),
@@ -75,7 +74,7 @@ def integer_stats(
 ) -> IntegerStats:
     """Return the statistics of int8 [n, k] that starts at byte `begin` of its file.
 
-    Args: path: the file, to read it in pieces where `codes` are a map that is too large to touch.
+    Args: path: the file, to read it in pieces where `codes` are a map.
     """
     (n, k), flat = codes.shape, codes.reshape(-1)
     lead, count = _grid(begin, flat.size, BLOCK)
@@ -108,32 +107,10 @@ def integer_stats(
 def _pieces(
     flat: NDArray[Any], begin: int, path: Path | None, unit: int
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first element, elements): all at once, or of `path` about a megabyte at a time.
-
-    Pieces are multiples of `unit` elements and share one buffer.
-    """
+    """Yield (first element, elements): all at once, or piece by piece from the file."""
     if path is None:
-        yield 0, flat
-        return
-    step = max(_PIECE // flat.itemsize // unit, 1) * unit
-    buffer = np.empty(min(step, flat.size), flat.dtype)
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        for at in range(0, flat.size, step):
-            piece = buffer[: min(step, flat.size - at)]
-            _fill(handle, piece, begin + at * flat.itemsize)
-            yield at, piece
-    finally:
-        os.close(handle)
-
-
-def _fill(handle: int, piece: NDArray[Any], offset: int) -> None:
-    view = piece.view(np.uint8).data
-    while view:
-        size = os.preadv(handle, [view], offset)
-        if not size:
-            raise OSError("the file is shorter than its header says")
-        view, offset = view[size:], offset + size
+        return iter([(0, flat)])
+    return pieces(path, begin, flat.size, flat.dtype, unit)
 
 
 @dataclass(frozen=True, slots=True)

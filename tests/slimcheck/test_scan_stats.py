@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from slimcheck import scan_stats
 from slimcheck.scan_stats import BLOCK, float_stats, integer_stats
+from slimspec.checkpoint import stored
 
 
 def same(a, b) -> bool:
@@ -67,7 +68,7 @@ def test_long_row_of_extremes_does_not_overflow(forms):
 
 def test_pieces_of_a_file_give_the_same(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(scan_stats, "jit_pays", lambda size: True)
-    monkeypatch.setattr(scan_stats, "_PIECE", 1000)
+    monkeypatch.setattr(stored, "_PIECE", 1000)
     codes = np.random.default_rng(3).integers(-128, 128, (37, 333), np.int8)
     file = tmp_path / "data"
     file.write_bytes(b"x" * 77 + codes.tobytes())

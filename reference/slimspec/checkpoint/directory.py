@@ -32,6 +32,7 @@ from .profile import (
     Detected,
     detect,
 )
+from .stored import stored_bytes
 from .table import Tensor, TensorTable
 
 
@@ -158,7 +159,7 @@ class Checkpoint:
         return [read_header(folder / n, name=f"optional/{n}") for n in names]
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """Return a read-only memory-mapped view of tensor `name` in its stored dtype.
+        """Return tensor `name` in its stored dtype, read-only; mapped if it is large.
 
         Raises:
             CheckpointError: no such tensor, unusable offsets, or a sub-byte dtype.
@@ -194,15 +195,10 @@ class Checkpoint:
 
     def _bytes(self, row: Tensor) -> NDArray[np.uint8]:
         # One map per tensor: it goes with its last view, so that a scan holds one tensor at a time.
-        size = row.end - row.begin
-        if size == 0:
-            return np.empty(0, dtype=np.uint8)
         try:
-            return np.memmap(
-                self.path / row.file, dtype=np.uint8, mode="r", offset=row.begin, shape=(size,)
-            )
+            return stored_bytes(self.path / row.file, row.begin, row.end - row.begin)
         except (OSError, ValueError) as error:
-            found = f"bytes {row.begin} to {row.end} that cannot be mapped ({error})"
+            found = f"bytes {row.begin} to {row.end} that cannot be read ({error})"
             raise _unusable(row, found, "a whole file") from None
 
     def _description(self) -> Description | None:
