@@ -8,11 +8,11 @@ import pytest
 
 from slimcheck.mutations import requirement_of
 from slimcheck.run import run
+from slimspec.checkpoint.strict import refused
 from slimspec.data import folder
 from slimspec.golden import CheckpointCase, checkpoint_cases
 from slimspec.golden.checkpoints import KINDS
 from slimspec.golden.patch import operations
-from slimspec.golden.strict import refused
 from slimspec.jsonschemas import validator
 
 INVALID = [case for case in checkpoint_cases() if not case.valid]

@@ -1,17 +1,20 @@
 """Golden checkpoints as cases: where they lie, how they are made, what a judge must say.
 
-A *valid* case is a directory, or a *variant*: a patch over one that is valid again. A conforming
-judge reports no violation. An *invalid* case is a patch over a valid one; a judge must report
-exactly the violations that the case states.
+A *valid* case is a directory, a *variant*: a patch over one that is valid again, or *generated*: a
+cell of the grid. A conforming judge reports no violation. An *invalid* case is a patch over a valid
+one; a judge must report exactly the violations that the case states.
 """
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimspec import requirements
 from slimspec.data import folder
+from slimspec.golden.grid import Cell, recorded
 from slimspec.golden.patch import apply
 
 PATCHES = ("variants", "invalid")  # folders of `checkpoints/` that hold patches
@@ -47,6 +50,7 @@ class CheckpointCase:
         float_model: `{model, dtype}` of `tiny_models`, to compare the weights with (None: no
             such comparison).
         kind: what must be read to see the fault, one of `KINDS` (None: there is none).
+        cell: place in the grid of what is made on demand; there is no base then.
     """
 
     id: str
@@ -59,16 +63,32 @@ class CheckpointCase:
     tp: int | None = None
     float_model: dict[str, str] | None = None
     kind: str | None = None
+    cell: Cell | None = None
 
     @property
     def valid(self) -> bool:
         return not self.expected
 
+    @property
+    def verdict(self) -> str:
+        """What a judge must do: "accept", "refuse", or "either" if no MUST of the writer fails."""
+        if self.valid:
+            return "accept"
+        known = (requirements.load()[finding.requirement] for finding in self.expected)
+        counts = any(r.level == "MUST" and r.scope.kind != "consumer" for r in known)
+        return "refuse" if counts else "either"
+
     def materialize(self, directory: Path) -> Path:
-        """Copy the base to `directory` (which must not exist) and apply the patch.
+        """Write the checkpoint to `directory`, which must not exist: the base, then the patch.
 
         The modes of the files are those of a producer, whatever an unpacked archive gave them.
         """
+        if self.cell is not None:
+            from slimspec.golden.grid_make import make
+
+            with tempfile.TemporaryDirectory(prefix="golden-") as work:
+                make(self.cell, directory, Path(work))
+            return directory
         shutil.copytree(folder("golden") / self.base, directory)
         for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -129,3 +149,15 @@ def checkpoint_cases() -> list[CheckpointCase]:
             )
         )
     return cases
+
+
+def generated_cases() -> list[CheckpointCase]:
+    """The cells of the grid, which are made on demand."""
+    return [
+        CheckpointCase(
+            cell.id,
+            f"{cell.type} as {cell.profile} writes it, {cell.model} in {cell.model_dtype}",
+            "", (), frozenset(), False, None, cell=cell,
+        )
+        for cell in recorded()
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from slimspec.pipeline.quantize import Plan
 from slimspec.pipeline.recipe import load
 
-_RANGES = {"*.self_attn.o_proj": (-1.25, 0.75), "*.down_proj": (-3.0, 3.5), "*": (-2.0, 2.5)}
+RANGES = {"*.self_attn.o_proj": (-1.25, 0.75), "*.down_proj": (-3.0, 3.5), "*": (-2.0, 2.5)}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _eight_bits(dtype: str, producer: str) -> Iterator[Recipe]:
     rest = _rest(producer)
     yield Recipe(
         f"w8a8-{tail}", "static W8A8, o_proj of layer 1 left FLOAT", dtype,
-        Plan("W8A8", ranges=_RANGES, exclude=("model.layers.1.self_attn.o_proj",), **rest),
+        Plan("W8A8", ranges=RANGES, exclude=("model.layers.1.self_attn.o_proj",), **rest),
     )  # fmt: skip
     yield Recipe(
         f"w8a8-dynamic-{tail}", "W8A8_DYNAMIC, per-channel", dtype, Plan("W8A8_DYNAMIC", **rest)
@@ -74,7 +74,7 @@ def _eight_bits(dtype: str, producer: str) -> Iterator[Recipe]:
     if dtype == "bf16":
         yield Recipe(
             f"w8a8-mix-{tail}", "W8A8_MIX: static and dynamic in one", dtype,
-            Plan("W8A8_MIX", producer, ranges=_RANGES, part_file_size=0),
+            Plan("W8A8_MIX", producer, ranges=RANGES, part_file_size=0),
         )  # fmt: skip
 
 
@@ -110,11 +110,11 @@ def _legacy() -> Iterator[Recipe]:
     whole: dict[str, Any] = {"part_file_size": 0}
     yield Recipe(
         "w8a8-a0-fp32", "static W8A8 of a float32 model: deq_scale is int64", "fp32",
-        Plan("W8A8", "A0", ranges=_RANGES, **whole),
+        Plan("W8A8", "A0", ranges=RANGES, **whole),
     )  # fmt: skip
     yield Recipe(
         "w8a8-l0-fp16", "static W8A8 in the legacy layout", "fp16",
-        Plan("W8A8", "L0", ranges=_RANGES, **whole),
+        Plan("W8A8", "L0", ranges=RANGES, **whole),
     )  # fmt: skip
     yield Recipe(
         "w4a16-g32-l0-fp16", "W4A16 in the legacy layout: not packed, no group_size", "fp16",
@@ -122,12 +122,12 @@ def _legacy() -> Iterator[Recipe]:
     )  # fmt: skip
     yield Recipe(
         "w8a8-mf-bf16", "static W8A8 as MindIE-SD stores it: deq_scale is float32", "bf16",
-        Plan("W8A8", "MF", ranges=_RANGES, **whole),
+        Plan("W8A8", "MF", ranges=RANGES, **whole),
     )  # fmt: skip
 
 
 def _sparse() -> Iterator[Recipe]:
-    eight: Mapping[str, Any] = {"ranges": _RANGES, "part_file_size": 0}
+    eight: Mapping[str, Any] = {"ranges": RANGES, "part_file_size": 0}
     yield Recipe(
         "w8a8s-a0-fp16", "W8A8S: sparse, stored dense", "fp16", Plan("W8A8S", "A0", **eight),
         model="sparse",
@@ -157,15 +157,15 @@ def _attention() -> Iterator[Recipe]:
 def _experts() -> Iterator[Recipe]:
     yield Recipe(
         "qwen-moe-w8a8-a0-bf16", "static attention, dynamic experts", "bf16",
-        Plan(recipe=load("qwen-moe-w8a8"), ranges=_RANGES), model="moe",
+        Plan(recipe=load("qwen-moe-w8a8"), ranges=RANGES), model="moe",
     )  # fmt: skip
     yield Recipe(
         "deepseek-w8a8-bf16", "MLA static, dense and experts dynamic", "bf16",
-        Plan(recipe=load("deepseek-w8a8"), ranges=_RANGES), model="mla",
+        Plan(recipe=load("deepseek-w8a8"), ranges=RANGES), model="mla",
     )  # fmt: skip
     yield Recipe(
         "deepseek-w4a8-g32-bf16", "MLA static, routed experts W4A8 on two levels", "bf16",
-        Plan(recipe=load("deepseek-r1-w4a8").with_group_size(32), ranges=_RANGES,
+        Plan(recipe=load("deepseek-r1-w4a8").with_group_size(32), ranges=RANGES,
              part_file_size=0),
         model="mla",
     )  # fmt: skip

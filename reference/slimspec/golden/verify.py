@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from slimspec.checkpoint.strict import refused
 from slimspec.data import folder
 from slimspec.golden.checkpoints import PATCHES, checkpoint_cases, patch_rows
-from slimspec.golden.strict import refused
+from slimspec.golden.grid import GENERATED, made, recorded
 from slimspec.golden.vectors import (
     case_files,
     cases,
@@ -66,6 +67,7 @@ def _schemas() -> Iterator[str]:
     notes = root / "vectors" / "notes.json"
     files = [("manifest", root / "manifest.json"), ("vector_notes", notes)]
     files += [("vector", path) for path in case_files()]
+    files += [("grid", root / "checkpoints" / name) for name in ("grid.json", GENERATED)]
     patches = (root / "checkpoints").glob("*/*.json")
     files += [("patch", path) for path in sorted(patches) if path.parent.name in PATCHES]
     for schema, path in files:
@@ -145,6 +147,22 @@ def _patches() -> Iterator[str]:
                 yield f"{case.id}: is {case.kind or 'valid'}, strict parsers refuse {files}"
 
 
+def _grid() -> Iterator[str]:
+    """Every cell that the layouts allow has a digest, or a reason why it has no checkpoint."""
+    told, expected = recorded(), set(made())
+    yield from (f"{cell.id}: neither a digest nor a reason" for cell in expected - told.keys())
+    yield from (f"{cell.id}: no such cell, or an absent one" for cell in told.keys() - expected)
+
+
+def _grid_again() -> Iterator[str]:
+    from slimspec.golden.grid_build import digests
+
+    told = recorded()
+    for cell, found in digests(told).items():
+        if found != told[cell]:
+            yield f"{cell.id}: expected sha256 {told[cell]}, made again it has {found}"
+
+
 def _vectors_again() -> Iterator[str]:
     from slimspec.golden.vectors_build import write_vectors
 
@@ -180,8 +198,10 @@ CHECKS: dict[str, Check] = {
     "ids: never reused": _ids,
     "traceability: flags and requirements": _traceability,
     "checkpoints: patches apply, malformed or not as stated": _patches,
+    "checkpoints: every cell of the grid": _grid,
     "vectors: the reference agrees": _reference,
     "vectors: made again": _vectors_again,
     "checkpoints: made again": _checkpoints_again,
+    "checkpoints: the grid made again": _grid_again,
 }
-_SLOW = {"vectors: made again", "checkpoints: made again"}
+_SLOW = {name for name in CHECKS if name.endswith("made again")}

@@ -167,7 +167,7 @@ def _quant_type(plan: Plan, rules: Iterable[Rule]) -> str:
 def _group_size(plan: Plan, rules: Iterable[Rule]) -> int:
     """The one of the description: that of the groups, or of the blocks of MX types."""
     found = list(rules)
-    if any(isinstance(schemes.get(rule.type), MxScheme) for rule in found):
+    if any(isinstance(schemes.get(rule.type).core, MxScheme) for rule in found):
         return BLOCK
     if plan.rules is not None:
         return max((int(rule.options.get("group_size", 0)) for rule in found), default=0)

@@ -41,6 +41,11 @@ class Scheme(ABC):
     takes: frozenset[str] = frozenset()
     methods: tuple[str, ...] = METHODS
 
+    @property
+    def core(self) -> Scheme:
+        """The scheme that makes the integers: itself, or what a wrapper wraps."""
+        return self
+
     def quantize(
         self,
         linear: Linear,

@@ -34,6 +34,10 @@ class Wrapper(Scheme):
         self.takes = inner.takes
         self.methods = inner.methods
 
+    @property
+    def core(self) -> Scheme:
+        return self.inner
+
     @abstractmethod
     def change_weight(self, w: NDArray, parts: Mapping[str, NDArray]) -> NDArray:
         """Return the weight that `inner` quantizes, [n, k] in the dtype of w."""
