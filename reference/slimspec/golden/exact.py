@@ -10,6 +10,7 @@ rules of float64. Slow and small: it makes golden vectors, it does not run model
 """
 
 from collections.abc import Callable
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -96,6 +97,16 @@ def mul(x: ArrayLike, y: ArrayLike, form: Format = F32) -> NDArray:
 def div(x: ArrayLike, y: ArrayLike, form: Format = F32) -> NDArray:
     """Round x / y once."""
     return _apply(form, lambda a, b: a / b, np.divide, x, y)
+
+
+def exp(x: ArrayLike, form: Format = F32) -> NDArray:
+    """Round e^x once, from 60 decimal digits of it."""
+    with localcontext(prec=60):
+        return _apply(form, lambda a: Fraction(_decimal(a).exp()), np.exp, x)
+
+
+def _decimal(value: Fraction) -> Decimal:
+    return Decimal(value.numerator) / Decimal(value.denominator)
 
 
 def half_even(value: Fraction) -> int:

@@ -1,8 +1,9 @@
 """Take vectors from recordings of the real producer: `python -m slimspec.golden.recorded DIR`.
 
 DIR has one folder per recorded function, each with `manifest.json` (parameters, names of input and
-output tensors) and `cases.safetensors`. Per parameter set a few small cases are kept; the id is
-that of the recording, so it never changes. The reference must reproduce every one.
+output tensors) and `cases.safetensors`. Per parameter set a few small cases are kept, of
+`recorded_methods` the named ones; the id is that of the recording, so it never changes. The
+reference must reproduce every one.
 """
 
 import json
@@ -17,12 +18,11 @@ from numpy.typing import NDArray
 
 from slimspec.data import folder
 from slimspec.golden.contents.model import Definition
+from slimspec.golden.recorded_methods import BOUNDS, METHODS, Part, Tensors
 from slimspec.golden.shard import Shard
 from slimspec.golden.vectors import stored_array
 from slimspec.golden.vectors_build import RECORDED, finish, write_cases
 
-Tensors = Mapping[str, NDArray]
-Part = tuple[str, dict[str, NDArray], dict[str, NDArray], dict[str, Any]]
 LARGEST = 6000  # bytes of one case
 PER_SET = 2  # cases per set of parameters
 FLAGS: dict[str, tuple[str, ...]] = {
@@ -32,6 +32,15 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "scale_bias": ("ScaleBias",),
     "fold_w8a8": ("BiasFold", "ModelDtype"),
     "quantize_two_level": ("TwoLevelBound",),
+    "quantize_gptq": ("ErrorPush",),
+    "quantize_ssz": ("ScaleSearch", "ModelDtype"),
+    "optimize_hqq": ("ScaleSearch", "ModelDtype"),
+    "flex_search": ("ScaleSearch", "ModelDtype"),
+    "w16a16s_weight": ("MantissaBits",),
+    "reduce_mantissa": ("MantissaBits", "Subnormal"),
+    "hadamard_transform": ("RotationSide",),
+    "observe_heads": ("HeadIndex", "ModelDtype"),
+    "quantize_mx_dualscale": ("BlockExponent", "ZeroRange"),
 }
 
 
@@ -218,6 +227,15 @@ def record(directory: Path) -> Iterator[Definition]:
                 continue
             kept[key] += 1
             yield _definition(part, f"{short}-{case['id']}", name, case, requirements)
+    for method in METHODS:
+        manifest = json.loads((directory / method.folder / "manifest.json").read_text("utf-8"))
+        tensors = Shard.load(directory / method.folder / "cases.safetensors").tensors
+        found = {case["id"]: case for case in manifest["cases"]}
+        for key in method.cases:
+            inputs, outputs = (_tensors(found[key][part], tensors) for part in ("in", "out"))
+            part = method.convert(found[key]["params"], inputs, outputs)
+            id_ = f"{method.short}-{key}"
+            yield _definition(part, id_, method.folder, found[key], method.requirements)
 
 
 def _definition(
@@ -229,17 +247,18 @@ def _definition(
     source = f"msModelSlim 26.1.0, recorded {name}/{case['id']}"
     attributes = {k: v for k, v in attributes.items() if v is not None}
     return Definition(op, key, comment, inputs, outputs, attributes,
-                      FLAGS.get(op, ("ModelDtype",)), requirements, source,
-                      origin="producer")  # fmt: skip
+                      FLAGS.get(op, ("ModelDtype",)), requirements, source, origin="producer",
+                      tolerance=BOUNDS.get(op, {}))  # fmt: skip
 
 
 def _tensors(part: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, NDArray]:
-    """Arrays by name; the members of a list are NAME.0, NAME.1, ..."""
+    """Arrays by name; members of a list are NAME.0, NAME.1, ...; a number is one float64."""
     flat = dict(part)
     for name, entry in part.items():
         flat |= {f"{name}.{i}": member for i, member in enumerate(entry.get("list", ()))}
-    entries = ((name, entry) for name, entry in flat.items() if "tensor" in entry)
-    return {name: stored_array(stored[entry["tensor"]]) for name, entry in entries}
+    found = {n: stored_array(stored[e["tensor"]]) for n, e in flat.items() if "tensor" in e}
+    numbers = {n: e["value"] for n, e in flat.items() if isinstance(e.get("value"), float)}
+    return found | {n: np.array([value], np.float64) for n, value in numbers.items()}
 
 
 def _size(part: Part) -> int:

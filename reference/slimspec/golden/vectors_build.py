@@ -53,7 +53,9 @@ def _row(definition: Definition, op: Any, shard: Shard) -> dict[str, Any]:
     given = definition.outputs
     more = {} if definition.numerics == "canonical" else {"numerics": definition.numerics}
     made, intermediates = op.split(op.run(definition.inputs, dict(definition.attributes) | more))
-    outputs = made if given is None else {name: given[name] for name in op.outputs}
+    outputs = made if given is None else {n: given[n] for n in op.outputs if n in given}
+    if outputs.keys() != made.keys():
+        raise ValueError(f"{definition.id}: outputs {sorted(outputs)}, expected {sorted(made)}")
     if given is None and definition.origin != "reference":
         raise ValueError(f"{definition.id}: origin {definition.origin} without outputs")
     row: dict[str, Any] = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.numeric.arithmetic import mul
 from slimspec.numeric.e8m0 import e8m0_to_float32
 from slimspec.quantize.mx_blocks import MxWeight, dequantize_mx, join_blocks, split_blocks
 
@@ -55,7 +56,7 @@ class MxScheme(Scheme):
         )
 
     def dequantize(self, q: QuantizedLinear) -> NDArray[np.float32]:
-        """Return ŵ [n, k] float32; exact, but for products below the least float32.
+        """Return ŵ [n, k] float32; exact, but for products outside of float32 (infinite, or 0).
 
         Raises: ValueError for a scale that is no uint8 or does not cover the columns.
         """
@@ -65,7 +66,8 @@ class MxScheme(Scheme):
             raise ValueError(
                 f"{q.name}: weight_scale is {scale.dtype} {scale.shape}, expected uint8 {expected}"
             )
-        return join_blocks(blocks * e8m0_to_float32(scale)[..., None], q.weight.shape[-1])
+        wide = mul(blocks, e8m0_to_float32(scale)[..., None], np.float32)
+        return join_blocks(wide, q.weight.shape[-1])
 
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""

@@ -7,7 +7,8 @@ from .model import Definition, Tolerance
 
 _MODULES = (
     "numeric", "quantizers", "packing", "activations", "epilogues", "weight_kernels", "experts",
-    "attention", "tiles", "smoothing",
+    "attention", "heads", "latent", "tiles", "smoothing", "solvers", "rotations", "formats",
+    "engineered",
 )  # fmt: skip
 
 

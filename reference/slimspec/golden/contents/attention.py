@@ -11,7 +11,7 @@ from .model import Definition, Tolerance, f32, i8
 F16 = exact.F16.dtype
 _KV = ("KV-002", "KV-003", "KV-004")
 _FA = ("FA-002", "FA-003")
-_ULP = Tolerance(
+ULP = Tolerance(
     "ulp", 1, "float32 sums and exponentials are off by less than 2^-18, far under half a unit of"
     " fp16: the result may fall on the other side of one fp16 rounding",
 )  # fmt: skip
@@ -95,7 +95,7 @@ def _attention() -> Iterator[Definition]:
         {"q": np.zeros((1, 1, 4), np.int8), "k": np.ones((1, 3, 4), np.int8), "v": v,
          "q_scale": ones, "k_scale": ones, "v_scale": ones},
         {"y": exact.cast(np.array([[[-88 / 3, 49.0]]]), exact.F16)}, {"softmax_scale": 1.0},
-        ("HeadIndex",), _FA, "math.md 9.2", tolerance={"y": _ULP},
+        ("HeadIndex",), _FA, "math.md 9.2", tolerance={"y": ULP},
     )  # fmt: skip
     mask = f32([[0, -np.inf, -np.inf]])
     q = i8([[[1, 2]], [[3, -4]]])
@@ -106,7 +106,7 @@ def _attention() -> Iterator[Definition]:
         {"q": q, "k": k, "v": v, "q_scale": f32(1, 0.5), "k_scale": ones, "v_scale": f32([0.25]),
          "mask": mask},
         {"y": np.array([[[2.5, -5]], [[2.5, -5]]], F16)}, {"softmax_scale": 0.5},
-        ("HeadIndex", "MaskInfinity"), _FA, "math.md 9.2", tolerance={"y": _ULP},
+        ("HeadIndex", "MaskInfinity"), _FA, "math.md 9.2", tolerance={"y": ULP},
     )  # fmt: skip
     cache = {
         "q": np.zeros((2, 2), F16), "k_q": i8([[1, 2], [3, 4], [5, 6], [7, 8]]),
@@ -118,5 +118,5 @@ def _attention() -> Iterator[Definition]:
         " tokens,"
         " -14.5 and 7.5", cache, {"y": np.array([[-14.5, 7.5]] * 2, F16)},
         {"kv_heads": 1, "softmax_scale": 1.0}, ("ChannelIndex", "HeadIndex"), _KV,
-        "integer_semantics.md B.10", tolerance={"y": _ULP},
+        "integer_semantics.md B.10", tolerance={"y": ULP},
     )  # fmt: skip

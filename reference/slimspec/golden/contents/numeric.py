@@ -133,11 +133,11 @@ def _casts() -> Iterator[Definition]:
         {"to": "F16", "overflow": "saturate"}, ("Fp16Overflow", "NaNPolicy"),
         source="integer_semantics.md B.11", numerics="sat",
     )  # fmt: skip
-    values = np.array([float(v) for v in _e4m3()])
+    values = np.array([float(v) for v in e4m3()])
     x = _around(np.unique(values[np.isfinite(values)]))
     yield Definition(
         "cast", "005", "float32 around every midpoint of E4M3: the code of the nearest value, ties"
-        " to the even code", {"x": x}, {"y": _nearest_codes(x, _e4m3())}, {"to": "E4M3"},
+        " to the even code", {"x": x}, {"y": _nearest_codes(x, e4m3())}, {"to": "E4M3"},
         ("TieRounding", "Subnormal"), ("MX-003",), "math.md 12",
     )  # fmt: skip
     x = f32(448, 463, 464, 465, 1e30, -1e30, np.inf, 2.0**-10, -0.0)
@@ -146,10 +146,10 @@ def _casts() -> Iterator[Definition]:
         {"y": np.array([0x7E, 0x7E, 0x7E, 0x7E, 0x7E, 0xFE, 0x7E, 0, 0x80], np.uint8)},
         {"to": "E4M3"}, ("SaturateThenNarrow", "SignedZero"), ("MX-003",), "math.md 12",
     )  # fmt: skip
-    x = _around(np.unique(np.array([float(v) for v in _e2m1()])))
+    x = _around(np.unique(np.array([float(v) for v in e2m1()])))
     yield Definition(
         "cast", "007", "float32 around every midpoint of E2M1: 0, .5, 1, 1.5, 2, 3, 4, 6", {"x": x},
-        {"y": _nearest_codes(x, _e2m1())}, {"to": "FP4"}, ("TieRounding",), ("MX-004",),
+        {"y": _nearest_codes(x, e2m1())}, {"to": "FP4"}, ("TieRounding",), ("MX-004",),
         "math.md 12",
     )  # fmt: skip
     scale = bits32(
@@ -186,7 +186,7 @@ def _specials() -> Iterator[Definition]:
     )  # fmt: skip
 
 
-def _e4m3() -> list[Fraction | float]:
+def e4m3() -> list[Fraction | float]:
     """Value of every E4M3 code."""
     found: list[Fraction | float] = []
     for code in range(256):
@@ -198,7 +198,7 @@ def _e4m3() -> list[Fraction | float]:
     return found
 
 
-def _e2m1() -> list[Fraction | float]:
+def e2m1() -> list[Fraction | float]:
     """Value of every E2M1 code; 8 is minus zero."""
     table = [Fraction(v, 2) for v in (0, 1, 2, 3, 4, 6, 8, 12)]
     return [*table, -0.0, *(-v for v in table[1:])]
@@ -222,12 +222,12 @@ def _decodes() -> Iterator[Definition]:
     every = np.arange(256, dtype=np.uint8)
     yield Definition(
         "decode", "001", "all 256 codes of E4M3 by the definition of the format; 0x7F and 0xFF NaN",
-        {"codes": every}, {"y": np.array([float(v) for v in _e4m3()], np.float32)},
+        {"codes": every}, {"y": np.array([float(v) for v in e4m3()], np.float32)},
         {"from": "E4M3"}, ("ExhaustiveCodes", "SignedZero"), ("MX-003",), "math.md 12",
     )  # fmt: skip
     yield Definition(
         "decode", "002", "all 16 codes of E2M1", {"codes": every[:16]},
-        {"y": np.array([float(v) for v in _e2m1()], np.float32)}, {"from": "FP4"},
+        {"y": np.array([float(v) for v in e2m1()], np.float32)}, {"from": "FP4"},
         ("ExhaustiveCodes", "SignedZero"), ("MX-004",), "math.md 12",
     )  # fmt: skip
     powers = np.array([2.0 ** (c - 127) for c in range(255)] + [np.nan]).astype(np.float32)

@@ -11,6 +11,12 @@ from .model import Definition, f32
 
 
 def cases() -> Iterator[Definition]:
+    yield from _folds()
+    yield from _norm_kinds()
+    yield from _searched()
+
+
+def _folds() -> Iterator[Definition]:
     random = np.random.RandomState(51)
     number = 1
     for tag in ("F32", "F16", "BF16"):
@@ -70,3 +76,83 @@ def cases() -> Iterator[Definition]:
         {"weight_out": f32([[0.5, 1, -1.5], [1, 0, 8]]), "bias_out": f32(4, 48)}, {},
         ("FoldDirection",), (), "math.md 8.1",
     )  # fmt: skip
+
+
+def _norm_kinds() -> Iterator[Definition]:
+    """RMSNorm has no bias; a norm with the bias of anti-outlier tools is LayerNorm's arithmetic."""
+    gain = np.array([1.0, -0.5, 0.0, -0.0, 65504, 2.0**-24, 3.140625, 1e-4], np.float16)
+    scale = np.array([0.3, 7.0, 3.0, 5.0, 0.5, 2.0**-24, 0.7, 1.0], np.float16)
+    for key, variant in (("010", "v0"), ("011", "v1")):
+        half = exact.F16
+        if variant == "v0":
+            out = exact.div(gain, scale, half)
+        else:
+            out = exact.mul(gain, exact.div(1.0, scale, half), half)
+        yield Definition(
+            "fold_norm", key, "RMSNorm, no bias: zeros of both signs, overflow, and a scale of the"
+            " least subnormal, whose reciprocal 2^24 is infinite in float16",
+            {"weight": gain, "scale": scale}, {"weight_out": out}, {"variant": variant},
+            ("NormKind", "ReciprocalScale", "Fp16Overflow", "SignedZero", "Subnormal"), (),
+            "math.md 8.1, 8.3",
+        )  # fmt: skip
+    added, ones = np.array([0.0, 3.0, -7.0], exact.BF16.dtype), np.ones(3, exact.BF16.dtype)
+    scale = np.array([0.3, 0.7, 3.0], exact.BF16.dtype)
+    yield Definition(
+        "fold_norm", "012", "a norm that got its bias from an anti-outlier tool: the bias is"
+        " divided like the weight", {"weight": ones, "bias": added, "scale": scale},
+        {"weight_out": exact.div(ones, scale, exact.BF16),
+         "bias_out": exact.div(added, scale, exact.BF16)},
+        {"variant": "v0"}, ("NormKind", "ModelDtype"), ("NORM-001",), "math.md 8.3",
+    )  # fmt: skip
+    weight, s = f32([[3, -1], [0, 10]]), f32(3, 7)
+    yield Definition(
+        "shift_consumer", "002", "a linear without bias gets shift·Wᵀ as its bias: 1 and -10",
+        {"weight": weight, "shift": f32(0, -1)}, {"weight_out": weight, "bias_out": f32(1, -10)},
+        {}, ("NormKind", "FoldDirection"), (), "math.md 8.1",
+    )  # fmt: skip
+    yield Definition(
+        "shift_producer", "002", "without bias: -shift / s", {"weight": weight,
+                                                             "shift": f32(1, -2), "scale": s},
+        {"weight_out": exact.div(weight, s[:, None]), "bias_out": exact.div(f32(-1, 2), s)}, {},
+        ("NormKind", "FoldDirection"), (), "math.md 8.1",
+    )  # fmt: skip
+    # the least scales: a zero input channel, a subnormal statistic
+    a, w = f32([0.0, 1e-40, 4.0, 9.0]), f32([1.0, 1e-5, 1e-5, 4.0])
+    yield Definition(
+        "smooth_scale", "002", "alpha 1, beta 0: the statistic itself, never under 1e-5",
+        {"a": a, "w": w}, {"scale": f32([1e-5, 1e-5, 4.0, 9.0])}, {"alpha": 1.0, "beta": 0.0},
+        ("ZeroRange", "Subnormal"), (), "math.md 8.0",
+    )  # fmt: skip
+
+
+def _searched() -> Iterator[Definition]:
+    x = np.append(np.arange(-127, 127.5, 0.5), [-0.0, 2.0**-24]).astype(np.float16)[None]
+    codes = np.array(exact.integers(x), np.float64)
+    yield Definition(
+        "fake_quantize", "001", "max|x| = 127: scale 1; every code, every tie to even, signs of"
+        " zeros stay", {"x": x}, {"y": np.copysign(codes, x).astype(np.float16)}, {"scope": "row"},
+        ("TieRounding", "SignedZero", "Subnormal", "ExhaustiveCodes"), (), "math.md 8.1",
+    )  # fmt: skip
+    moved = (np.arange(256) - 100 + 0.5 * (np.arange(256) % 5 == 1)).reshape(4, 64)
+    # range 255: scale 1, zero point rint(100) - 128 = -28; rint(x - 28) + 28
+    tied = np.array(exact.integers(moved - 28), np.float64) + 28
+    yield Definition(
+        "fake_quantize", "002", "a tensor of range [-100, 155]: scale 1, zero point -28; every code"
+        " once, every fifth a tie", {"x": moved.astype(np.float16)}, {"y": tied.astype(np.float16)},
+        {"scope": "tensor"}, ("TieRounding", "ExhaustiveCodes"), (), "math.md 8.1",
+    )  # fmt: skip
+    z = np.zeros((2, 29), np.float32)
+    z[0] = np.arange(-15, 14) / 2
+    z[0, 0] = -7.0
+    scale = f32([[1.0], [float(exact.div(1e-5, 7))]])
+    yield Definition(
+        "quantize_flat", "001", "absmax 7 at a negative value: scale 1, a tie at every int4 code; a"
+        " row of zeros has scale 1e-5/7", {"x": z}, {"q": _flat(z, scale), "scale": scale},
+        {"bits": 4, "signed": True}, ("TieRounding", "AbsmaxNegative", "ZeroRange"), ("W4A4-002",),
+        "math.md 11.2",
+    )  # fmt: skip
+
+
+def _flat(x: Any, scale: Any) -> Any:
+    whole = np.array(exact.integers(exact.div(x, scale)), np.float64)
+    return (np.clip(whole, -8, 7) + 0.0).astype(np.float32)  # the zero point 0 makes -0 a 0

@@ -9,7 +9,7 @@ from .model import Operation
 
 _MODULES = (
     "numeric", "quantizers", "packing", "activations", "epilogues", "weight_kernels", "experts",
-    "attention", "tiles", "smoothing",
+    "attention", "tiles", "smoothing", "solvers", "rotations", "formats",
 )  # fmt: skip
 
 

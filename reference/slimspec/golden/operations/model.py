@@ -22,7 +22,8 @@ class Operation:
         name: as the runner and the case files call it; mostly that of the reference function.
         formula: one line.
         run: (inputs, attributes) -> outputs and intermediates by name.
-        outputs: what a kernel must produce, in order; other results of `run` are intermediates.
+        outputs: what a kernel must produce, in order, as far as the case has it (a norm without
+            bias has no `bias_out`); other results of `run` are intermediates.
         sample: (random, sizes, attributes) -> inputs and attributes of a random case, or None;
             sizes are named as in the project: m (t), n, k, g.
         diagnosis: name of the operation in the table of the numerics diagnosis, or None.
@@ -39,7 +40,7 @@ class Operation:
 
     def split(self, made: Tensors) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         """Return (outputs, intermediates) of a result of `run`."""
-        outputs = {name: np.asarray(made[name]) for name in self.outputs}
+        outputs = {name: np.asarray(made[name]) for name in self.outputs if name in made}
         rest = {k: np.asarray(v) for k, v in made.items() if k not in self.outputs}
         return outputs, rest
 
