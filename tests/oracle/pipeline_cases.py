@@ -33,6 +33,7 @@ from slimspec.pipeline.steps import parse_steps
 
 PROFILES = {"ascendV1": "A0", "safe_tensor": "L0"}
 SEARCHES = ("m2", "m3", "m6")  # a search may prefer a neighbouring candidate
+V1_SEARCHES = ("flex_smooth_quant", "awq", "flex_awq_ssz")
 
 
 @dataclass
@@ -79,7 +80,7 @@ def run_pipeline(path: Path) -> PipelineReport:
         report.searched = case.recipe.get("anti", {}).get("anti_method") in SEARCHES
         _run_v0(case, folder, report)
     elif case.variant == "v1":
-        report.searched = any(s.get("type") == "flex_smooth_quant" for s in case.steps)
+        report.searched = any(s.get("type") in V1_SEARCHES for s in case.steps)
         _run_v1(case, folder, report)
     else:
         raise NotRunError("no recipe")
@@ -173,7 +174,10 @@ def _compare_state(
 
 def _run_v1(case: Case, folder: Path, report: PipelineReport) -> None:
     members = {**steps_of(case), "calib_texts": _texts(case)}
-    plan, _ = prepare_steps(folder, parse_steps(members, case.name))
+    steps = parse_steps(members, case.name)
+    if steps.smoothing:
+        steps = replace(steps, smoothing=replace(steps.smoothing, defects=True))
+    plan, _ = prepare_steps(folder, steps)
     report.outputs += [_written(folder, plan, output) for output in case.outputs]
 
 

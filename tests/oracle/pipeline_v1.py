@@ -7,7 +7,7 @@ from typing import Any
 
 from oracle_replay.case import Case
 
-SMOOTHING = ("smooth_quant", "iter_smooth", "flex_smooth_quant")
+SMOOTHING = ("smooth_quant", "iter_smooth", "flex_smooth_quant", "awq", "flex_awq_ssz")
 LABELS = {  # dtype and scope of weights and of activations -> type
     ("int8", "per_channel", "int8", "per_tensor"): "W8A8",
     ("int8", "per_channel", "int8", "per_token"): "W8A8_DYNAMIC",
@@ -48,7 +48,9 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         return {"step": "rotate", "block_size": step.get("block_size", -1)}
     if kind in SMOOTHING:
         kinds = step.get("enable_subgraph_type")
-        return {"step": "smooth", "method": kind, **({"subgraphs": kinds} if kinds else {})}
+        found = {"step": "smooth", "method": kind, **({"subgraphs": kinds} if kinds else {})}
+        weight = step.get("weight_qconfig") or (step.get("qconfig") or {}).get("weight")
+        return {**found, "w_bit": int(weight["dtype"][-1])} if weight else found
     if kind == "dynamic_cache":
         return {"step": "cache"}
     raise NotRunError(f"step {kind}")

@@ -22,7 +22,7 @@ SHARE = 0.999
 # GPTQ: torch factors the Hessian in float32 with LAPACK, ours in float64. With torch's factors
 # every integer of the recorded run comes out; a difference feeds the next layer, so they add up.
 GPTQ_SHARE = 0.995
-SLOW_STEPS = ("m6", "flex_smooth_quant")  # search two exponents on a grid
+SLOW_STEPS = ("m6", "flex_smooth_quant", "flex_awq_ssz")  # search exponents on a grid
 
 
 def report_of(checkpoint: Path) -> PipelineReport:

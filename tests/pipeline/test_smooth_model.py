@@ -12,7 +12,7 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.model import Decoder
 from slimspec.numeric import as_float32
 from slimspec.pipeline.calibrate import CalibrationRun
-from slimspec.pipeline.calibration.settings import LOWBIT, Settings
+from slimspec.pipeline.calibration.settings import LOWBIT, Settings, SmoothStep
 from slimspec.pipeline.calibration.source import FoldedWeights
 from slimspec.pipeline.quantize import open_float
 from slimspec.pipeline.recipe import KEEP, Rule
@@ -20,12 +20,12 @@ from slimspec.pipeline.smooth_model import add_norm_biases, subgraphs
 from slimspec.sparse.lowbit import LowBitOptions
 
 Build = Callable[..., Path]
-SLOW = ("m2", "m6", LOWBIT)  # searches
+SLOW = ("m2", "m6", LOWBIT, "flex_awq_ssz")  # searches
 METHODS = [
     pytest.param(variant, method, marks=[pytest.mark.slow] if method in SLOW else [])
     for variant, methods in (
         ("v0", ("m1", "m2", "m3", "m4", "m5", "m6", LOWBIT)),
-        ("v1", ("m1", "m4", "m6")),
+        ("v1", ("m1", "m4", "m6", "awq", "flex_awq_ssz")),
     )
     for method in methods
 ]
@@ -112,6 +112,8 @@ def test_one_click_service_goes_back_to_front(build: Build) -> None:
 def test_latent_attention_goes_from_o_proj_over_kv_b_to_the_norms(build: Build) -> None:
     for variant in ("v0", "v1"):
         found = kinds(build("deepseek_v3", "float32"), variant, "m4")
+        if variant == "v1":
+            assert found.pop(0) == ("up-down", "mlp.up_proj")
         assert found[0] == ("ov", "self_attn.kv_b_proj")
         assert found[1] == ("norm-linear", "input_layernorm")
 
@@ -125,6 +127,43 @@ def test_calibrator_api_smooths_norms_first_and_linears_with_m4_and_m6_only(buil
         ("ov", "self_attn.v_proj"),
         ("up-down", "mlp.up_proj"),
     ]
+
+
+def test_one_click_service_smooths_the_experts_of_latent_models(build: Build) -> None:
+    folder = build("deepseek_v3", "float32")
+    run = CalibrationRun(open_float(folder), TOKENS, Settings("v1", anti_method="m4"))
+    a, weights = run.model.architecture, run.result.weights
+    found = subgraphs(a, "model.layers.1", weights, run.settings)
+    sources = [g.source.removeprefix("model.layers.1.mlp.") for g in found if g.kind == "up-down"]
+    experts = [f"experts.{e}.up_proj" for e in range(4)]
+    assert sources == ["shared_experts.up_proj", *experts]
+
+
+def test_only_asked_subgraphs_are_smoothed(build: Build) -> None:
+    step = SmoothStep("iter_smooth", ("up-down",))
+    settings = Settings("v1", anti_method="m4", smoothing=step)
+    run = CalibrationRun(open_float(build("llama", "float32")), TOKENS, settings)
+    found = subgraphs(run.model.architecture, "model.layers.0", run.result.weights, settings)
+    assert [g.kind for g in found] == ["up-down"]
+
+
+def test_awq_leaves_shared_values_alone_unless_defects_are_asked_for(build: Build) -> None:
+    folder = build("llama", "float32")
+    changed = {}
+    for defects in (False, True):
+        step = SmoothStep("awq", ("ov",), defects=defects)
+        settings = Settings("v1", anti_method="awq", smoothing=step)
+        run = CalibrationRun(open_float(folder), TOKENS, settings)
+        run.observe({"model.layers.0.self_attn.o_proj": Rule("", KEEP)})
+        changed[defects] = [
+            part
+            for part in ("v_proj", "o_proj")
+            if not np.array_equal(
+                run.result.weights.stored(f"model.layers.0.self_attn.{part}.weight"),
+                open_float(folder).tensor(f"model.layers.0.self_attn.{part}.weight"),
+            )
+        ]
+    assert changed == {False: [], True: ["o_proj"]}
 
 
 def test_experts_are_left_alone(build: Build) -> None:

@@ -255,7 +255,7 @@ class CalibrationRun:
 
     def _smooth_layer(self, layer: Layer | EncoderLayer, seen: Inputs) -> None:
         done = smooth_layer(
-            self.model.architecture, layer.name, self.result.weights, seen, self.settings
+            self.model.architecture, layer, self.result.weights, seen, self.settings
         )
         self.result.smoothed += done
 

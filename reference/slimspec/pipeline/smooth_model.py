@@ -9,7 +9,7 @@ front: up-down, ov, norm-linear, each on weights that the one before has already
 
 Source: math.md 8.1, 8.2; seeds 002 (back-to-front smoothing); msmodelslim
 pytorch/llm_ptq/model/deepseek_v2/deepseek_v2.py, model/deepseek_v3/model_adapter.py:259-330,
-processor/anti_outlier/smooth_base.py:56-61.
+processor/anti_outlier/smooth_base.py:56-61. Multi-token prediction layers are not smoothed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from numpy.typing import NDArray
 
 from slimspec.checkpoint import CheckpointError
 from slimspec.model import Architecture
+from slimspec.model.bert import EncoderLayer
+from slimspec.model.decoder import Layer
 from slimspec.numeric import as_float32, sub
+from slimspec.quantize.affine import Variant
 from slimspec.smooth.fold import Affine, shift_consumer
 from slimspec.smooth.outlier_suppression import Statistics, collect
 
+from .calibration.blocks import block_loss
 from .calibration.scales import Scales, find_scales
 from .calibration.settings import LOWBIT, V1_KINDS, V1_METHODS, Settings
 from .calibration.source import Fold, FoldedWeights, Where
@@ -52,7 +56,9 @@ def subgraphs(
     Raises: CheckpointError: a method that the producer does not have.
     """
     kinds: tuple[str, ...] = ("ov",) if architecture.model_type == "bert" else _kinds(settings)
-    found = [g for g in _known(architecture, layer) if g.kind in kinds]
+    found = [g for g in _known(architecture, layer, settings.variant) if g.kind in kinds]
+    if _tears(architecture, settings) and not (settings.smoothing and settings.smoothing.defects):
+        found = [g for g in found if g.kind != "ov"]
     present = [g for g in found if all(f"{m}.weight" in weights for m in (g.source, *g.targets))]
     back_to_front = settings.variant == "v1" or architecture.latent is not None
     order: tuple[Kind, ...] = ("norm-linear", "ov", "up-down")
@@ -73,7 +79,7 @@ def _kinds(settings: Settings) -> tuple[str, ...]:
     return ("norm-linear", "ov", "up-down") if method in V0_LINEAR_METHODS else ("norm-linear",)
 
 
-def _known(a: Architecture, layer: str) -> list[Subgraph]:
+def _known(a: Architecture, layer: str, variant: Variant) -> list[Subgraph]:
     """Subgraphs of a layer by architecture, those of experts and parts left out as producers do."""
     if a.model_type == "bert":  # post-norm: a norm also feeds the sum, so only values can be scaled
         inner = f"{layer}.attention"
@@ -88,6 +94,12 @@ def _known(a: Architecture, layer: str) -> list[Subgraph]:
         if not a.latent.q_rank:
             norm, linear = ("kv_a_layernorm", "kv_b_proj")
         found.append(Subgraph("norm-linear", f"{attention}.{norm}", (f"{attention}.{linear}",)))
+        experts = range(a.experts.count if a.experts else 0) if variant == "v1" else ()
+        parents = [mlp, f"{mlp}.shared_experts", *(f"{mlp}.experts.{e}" for e in experts)]
+        found += [
+            Subgraph("up-down", f"{parent}.up_proj", (f"{parent}.down_proj",))
+            for parent in (parents if variant == "v1" else ())
+        ]
     else:
         found.append(Subgraph("ov", f"{attention}.v_proj", (f"{attention}.o_proj",)))
         found.append(Subgraph("up-down", f"{mlp}.up_proj", (f"{mlp}.down_proj",)))
@@ -100,29 +112,34 @@ def _known(a: Architecture, layer: str) -> list[Subgraph]:
 
 def smooth_layer(
     architecture: Architecture,
-    layer: str,
+    layer: Layer | EncoderLayer,
     weights: FoldedWeights,
     seen: dict[str, list[NDArray]],
     settings: Settings,
 ) -> list[Subgraph]:
     """Fold the scales of one layer into `weights`; return what was smoothed.
 
-    Args: layer: its module name; seen: inputs of its linears, (t, k) per text, before folding.
+    Args: seen: inputs of its linears, (t, k) per text, before folding.
     """
     done = []
-    for graph in subgraphs(architecture, layer, weights, settings):
+    for graph in subgraphs(architecture, layer.name, weights, settings):
         batches = seen.get(graph.targets[0])
         if not batches:
             continue
         consumers = [weights.stored(f"{target}.weight") for target in graph.targets]
         statistics = collect(batches)
         rows = weights.stored(f"{graph.source}.weight").shape[0]
+        loss = None
+        if settings.anti_method == "awq" and isinstance(layer, Layer):
+            bits = settings.smoothing.w_bit if settings.smoothing else 8
+            loss = block_loss(layer, graph.targets, consumers, batches, bits)
         scales = find_scales(
-            graph.kind, architecture, settings, statistics, batches, consumers, rows
+            graph.kind, architecture, settings, statistics, batches, consumers, rows, loss
         )
         if _shifts(architecture, graph, settings):
             _shift(weights, graph, statistics, scales)
-        _fold(weights, graph, scales, settings)
+        torn = graph.kind == "ov" and _tears(architecture, settings)
+        _fold(weights, graph, scales, settings, source=not torn)
         done.append(graph)
     return done
 
@@ -135,11 +152,28 @@ def _shifts(a: Architecture, graph: Subgraph, settings: Settings) -> bool:
     return asked and graph.kind == "norm-linear" and "kv_b" not in graph.targets[0]
 
 
-def _fold(weights: FoldedWeights, graph: Subgraph, scales: Scales, settings: Settings) -> None:
+def _tears(architecture: Architecture, settings: Settings) -> bool:
+    """True where awq scales o_proj and then fails at the values that several heads share (D-21).
+
+    What it leaves computes something else, so the subgraph is left out unless defects are asked
+    for. Source: math.md 15; measured on a recorded run.
+    """
+    return settings.anti_method == "awq" and architecture.heads != architecture.kv_heads
+
+
+def _fold(
+    weights: FoldedWeights,
+    graph: Subgraph,
+    scales: Scales,
+    settings: Settings,
+    *,
+    source: bool = True,
+) -> None:
     variant = settings.variant
     where: Where = "vector" if graph.kind == "norm-linear" else "rows"
-    weights.folds[f"{graph.source}.weight"].append(Fold(where, scales.source, variant))
-    if f"{graph.source}.bias" in weights:
+    if source:
+        weights.folds[f"{graph.source}.weight"].append(Fold(where, scales.source, variant))
+    if source and f"{graph.source}.bias" in weights:
         weights.folds[f"{graph.source}.bias"].append(Fold("vector", scales.source, variant))
     for target in graph.targets:
         weights.folds[f"{target}.weight"].append(Fold("columns", scales.columns, variant))

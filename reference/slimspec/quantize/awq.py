@@ -7,7 +7,7 @@ The scale of the smallest loss wins; of equal losses the first one (math.md 3.5,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,27 @@ def mean_magnitude(x: NDArray) -> NDArray:
     rows = np.abs(x.reshape(-1, x.shape[-1]))
     total = np.add.reduce(as_float32(rows), axis=0)  # row after row, as torch adds columns
     return to_dtype(total / np.float32(rows.shape[0]), x.dtype)
+
+
+def running_mean_magnitude(batches: Sequence[NDArray]) -> NDArray:
+    """Return mean|x| of every column over batches, joined one by one as the one-click service does.
+
+        m = (m·t + m'·t') / (t + t')
+
+    Args: batches: x [..., k] each. Returns: [k], dtype of x.
+    Source: math.md 3.5; msmodelslim processor/anti_outlier/awq/awq_stats_collector.py.
+    """
+    mean, dtype, count = mean_magnitude(batches[0]), batches[0].dtype, _rows(batches[0])
+    for x in batches[1:]:
+        more = _rows(x)
+        total = add(mul(mean, count, dtype), mul(mean_magnitude(x), more, dtype), dtype)
+        count += more
+        mean = div(total, count, dtype)
+    return mean
+
+
+def _rows(x: NDArray) -> int:
+    return x.size // x.shape[-1]
 
 
 def awq_scale(mean: NDArray, ratio: float) -> NDArray:

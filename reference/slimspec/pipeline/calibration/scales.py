@@ -5,7 +5,7 @@ Source: math.md 8.1 (V0), 8.2 (V1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from slimspec.checkpoint import CheckpointError
 from slimspec.model import Architecture
 from slimspec.numeric import as_float32, to_dtype
-from slimspec.quantize.awq import linear_loss, mean_magnitude, search_awq
+from slimspec.quantize.awq import (
+    linear_loss,
+    mean_magnitude,
+    running_mean_magnitude,
+    search_awq,
+)
 from slimspec.smooth.flex import AlphaBeta, FlexLoss, search_alpha_beta
+from slimspec.smooth.flex_awq import FlexAwqLoss, search_flex_awq
 from slimspec.smooth.fold import value_rows_scale
 from slimspec.smooth.lowbit import lowbit_scale, search_lowbit_alpha, smoothing_loss
 from slimspec.smooth.outlier_mask import mask_scale
@@ -33,6 +39,7 @@ from .settings import LOWBIT, Settings
 
 ALPHA = 0.5  # m1, smooth_quant, and m4 on latent attention
 ITER_ALPHA = 0.9  # m4 and iter_smooth
+_DECIDING = 3  # linears behind one norm that flex_awq_ssz searches with
 
 
 class Scales(NamedTuple):
@@ -50,12 +57,17 @@ def find_scales(
     batches: Sequence[NDArray],
     consumers: list[NDArray],
     rows: int,
+    loss: Callable[[NDArray], float] | None = None,
 ) -> Scales:
     """Return the scales of one subgraph.
 
     Args: kind: norm-linear, ov or up-down; batches: inputs of the consumers; consumers: their
-        weights [n_i, k]; rows: of the source's weight.
+        weights [n_i, k]; rows: of the source's weight; loss: of a scale, for awq.
     """
+    if settings.anti_method == "awq":
+        assert loss is not None
+        scale = search_awq(running_mean_magnitude(batches), loss)[0]
+        return Scales(scale, _value_rows(scale, architecture) if kind == "ov" else scale)
     heads, kv_heads = architecture.heads, architecture.kv_heads
     if architecture.latent:
         kv_heads = heads
@@ -66,6 +78,11 @@ def find_scales(
         scale = _scale(kind, architecture, settings, seen, batches, consumers)
         value_rows = scale.size if architecture.latent else rows
         columns, values = value_rows_scale(scale, value_rows, heads)
+    elif settings.anti_method == "flex_awq_ssz":
+        mean, alpha = _flex_awq(settings, batches, consumers)
+        columns, values = grouped_max_scale(
+            mean, weight_scale(consumers), alpha, 0.0, heads, kv_heads
+        )
     elif settings.anti_method == "m6":
         best = _exponents(batches, consumers, act_symmetric=settings.variant == "v1")
         joined = weight_scale(consumers)
@@ -98,6 +115,9 @@ def _scale(
     method, a = settings.anti_method, seen.absmax
     if settings.variant == "v1":
         own = kind == "norm-linear"
+        if method == "flex_awq_ssz":
+            mean, alpha = _flex_awq(settings, batches, consumers)
+            return smooth_scale(mean, weight_scale(consumers), alpha, 0.0)
         if method == "m6":
             best = _exponents(batches, consumers, act_symmetric=True)
             return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
@@ -144,6 +164,17 @@ def _lowbit(
         return smoothing_loss(x, w, lowbit_scale(a, peak, alpha), fake)
 
     return to_dtype(lowbit_scale(a, peak, search_lowbit_alpha(loss)), seen.absmax.dtype)
+
+
+def _flex_awq(
+    settings: Settings, batches: Sequence[NDArray], consumers: list[NDArray]
+) -> tuple[NDArray, float]:
+    """mean|x| of all texts, and the alpha that suits; of many linears the first two decide."""
+    rows = np.concatenate(list(batches))
+    deciding = consumers if len(consumers) <= _DECIDING else consumers[:2]
+    bits = settings.smoothing.w_bit if settings.smoothing else 4
+    loss = FlexAwqLoss(rows, np.concatenate(deciding), bits=bits)
+    return mean_magnitude(rows), search_flex_awq(loss)
 
 
 def _extremes(batches: Sequence[NDArray]) -> tuple[NDArray, NDArray]:

@@ -31,11 +31,13 @@ class SmoothStep:
         method: its name there.
         subgraphs: what is smoothed.
         w_bit: of the weights that awq and flex_awq_ssz search for.
+        defects: do also what breaks the model, as the tool does; no config asks for it.
     """
 
     method: str
     subgraphs: tuple[str, ...] = V1_KINDS
     w_bit: int = 8
+    defects: bool = False
 
     @property
     def anti_method(self) -> str:
