@@ -86,6 +86,8 @@ def _entry(requirement: Requirement) -> Iterator[str]:
     yield ""
     yield f"- Why: {plain(requirement.why)}"
     yield f"- Fix: {plain(requirement.fix)}"
+    for advice, kinds in requirement.own_advice():
+        yield f"- Fix of {', '.join(f'`{kind}`' for kind in kinds)}: {plain(advice.fix)}"
     yield f"- Source: {'; '.join(f'`{source}`' for source in requirement.source)}"
     if requirement.disagreements:
         named = ", ".join(requirement.disagreements)

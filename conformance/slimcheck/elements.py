@@ -23,7 +23,6 @@ def wrong_elements(
     values: NDArray[Any] | None = None,
     instead: NDArray[Any] | None = None,
     note: str = "",
-    fix: str = "",
 ) -> Iterator[Finding]:
     """One finding that names the first wrong element of a tensor, if there is one.
 
@@ -46,7 +45,7 @@ def wrong_elements(
     if note:
         found += f"; {note}"
     name = module.tensor(suffix)
-    yield Finding(requirement, kind, found, expected, (name,), module.file(suffix), fix)
+    yield Finding(requirement, kind, found, expected, (name,), module.file(suffix))
 
 
 def wrong_rows(

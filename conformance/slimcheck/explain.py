@@ -22,7 +22,9 @@ def check_encoding(lang: str) -> None:
 def explanation(requirement: Requirement, lang: str = EN) -> str:
     """Return what the requirement asks, where that comes from, why it matters, how to mend it."""
     words = WORDS[lang]
-    fields = [("why", why(requirement, lang)), ("fix", fix(requirement, lang=lang))]
+    fields = [("why", why(requirement, lang=lang)), ("fix", fix(requirement, lang=lang))]
+    for _, kinds in requirement.own_advice():
+        fields.append(("fix", f"{', '.join(kinds)}: {fix(requirement, kinds[0], lang)}"))
     fields += [("source", source) for source in requirement.source]
     if requirement.note:
         fields.append(("note", requirement.note))

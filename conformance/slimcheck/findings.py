@@ -13,12 +13,12 @@ class Finding:
     Attributes:
         requirement: id such as "W8A8-003".
         kind: short problem code, stable within the requirement ("missing", "dtype", "value", …);
-            findings of the same requirement and kind are shown as one group.
+            findings of the same requirement and kind are shown as one group, and the requirement
+            may have a fix of its own for the kind.
         tensors: the tensor (or module, or file) names concerned; empty for the whole directory.
         file: where, relative to the checkpoint directory ("" = several or none).
         found: what is there.
         expected: what the specification asks for.
-        fix: overrides the requirement's fix when something more precise can be said.
     """
 
     requirement: str
@@ -27,7 +27,6 @@ class Finding:
     expected: str
     tensors: tuple[str, ...] = ()
     file: str = ""
-    fix: str = ""
 
 
 @dataclass(slots=True)
@@ -38,7 +37,6 @@ class Group:
     kind: str
     found: str
     expected: str
-    fix: str
     tensors: list[str] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     findings: int = 0
@@ -59,8 +57,7 @@ class Group:
 def gather(findings: Iterable[Finding]) -> list[Group]:
     """Group findings by requirement, kind, expectation and the last part of the tensor name.
 
-    The first finding of a group lends it `found` and `fix`: one example says more than a merged
-    sentence.
+    The first finding of a group lends it `found`: one example says more than a merged sentence.
     """
     groups: dict[tuple[str, ...], Group] = {}
     for finding in findings:
@@ -74,7 +71,6 @@ def gather(findings: Iterable[Finding]) -> list[Group]:
                 finding.kind,
                 finding.found,
                 finding.expected,
-                finding.fix,
             )
         group.tensors.extend(finding.tensors)
         group.findings += 1

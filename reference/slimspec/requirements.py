@@ -5,9 +5,10 @@ bound to its id elsewhere; nothing here judges.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -28,8 +29,22 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What breaks, and how to mend it, in both languages."""
+
+    why: str
+    fix: str
+    why_zh: str
+    fix_zh: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
-    """One row of the catalogue; `types` () means that it is not about one quantization type."""
+    """One row of the catalogue; `types` () means that it is not about one quantization type.
+
+    Attributes:
+        kinds: kind of finding -> advice, where that differs from the requirement's own.
+    """
 
     id: str
     level: str  # "MUST" | "SHOULD"
@@ -46,6 +61,16 @@ class Requirement:
     since: str
     disagreements: tuple[str, ...] = ()
     note: str | None = None
+    kinds: Mapping[str, Advice] = field(default_factory=dict, hash=False)
+
+    def advice(self, kind: str = "") -> Advice:
+        """What is said of findings of `kind`."""
+        return self.kinds.get(kind) or Advice(self.why, self.fix, self.why_zh, self.fix_zh)
+
+    def own_advice(self) -> Iterator[tuple[Advice, list[str]]]:
+        """Yield each advice that is not the requirement's own, and the kinds it is for."""
+        for advice, kinds in groupby(self.kinds, key=self.kinds.__getitem__):
+            yield advice, list(kinds)
 
     @property
     def chapter(self) -> str:
@@ -94,7 +119,17 @@ def _requirement(raw: dict[str, Any]) -> Requirement:
         source=tuple(raw["source"]),
         disagreements=tuple(raw.get("disagreements", ())),
         note=raw.get("note"),
+        kinds=MappingProxyType(
+            {
+                kind: Advice(*(own.get(key, raw[key]) for key in _ADVICE))
+                for own in raw.get("kinds", ())
+                for kind in own["kinds"]
+            }
+        ),
     )
+
+
+_ADVICE = ("why", "fix", "why_zh", "fix_zh")
 
 
 _TEXTS = (

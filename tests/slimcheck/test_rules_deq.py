@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from slimspec import requirements
+
 Q0 = "model.layers.0.self_attn.q_proj"
 K0 = "model.layers.0.self_attn.k_proj"
 DEQ = f"{K0}.deq_scale"  # a linear without bias: no other equation hangs on it
@@ -47,7 +49,7 @@ def test_float_words_in_a_float16_model(builders, judge):
     assert verdict.must == {"DEQ-002"}
     group = verdict.one("DEQ-002")
     assert (group.found, group.expected) == ("dtype F32", "I64, because the model is F16")
-    assert "without loss" in group.fix
+    assert "bits of each float32" in requirements.load()["DEQ-002"].advice(group.kind).fix
     assert group.tensors == [DEQ]
 
 

@@ -187,7 +187,7 @@ def test_buffers_of_the_layouts_must_fit(engine, label, suffix, shapes) -> None:
 
 
 def result(key: str, status: Status = Status.FAILED) -> Result:
-    return Result(requirements.load()[key], status, [Group(key, "x", "", "", "")], True)
+    return Result(requirements.load()[key], status, [Group(key, "x", "", "")], True)
 
 
 @every

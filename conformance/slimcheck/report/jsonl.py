@@ -81,7 +81,7 @@ def _finding(result: Result, group: Group, scope: str, verdict: str) -> dict[str
         "file": group.file,
         "expected": group.expected,
         "found": group.found,
-        "fix": group.fix or requirement.fix,
+        "fix": requirement.advice(group.kind).fix,
     }
 
 

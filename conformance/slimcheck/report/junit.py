@@ -32,7 +32,7 @@ def _case(suite: ElementTree.Element, result: Result) -> None:
     )
     text = "\n".join(
         f"{group.pattern or group.file} ({group.count}): found {group.found}; "
-        f"expected {group.expected}; fix: {group.fix or requirement.fix}"
+        f"expected {group.expected}; fix: {requirement.advice(group.kind).fix}"
         for group in result.groups
     )
     if result.counts:

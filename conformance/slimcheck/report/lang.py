@@ -178,12 +178,13 @@ def title(requirement: Requirement, lang: str = EN) -> str:
     return requirement.title_zh if lang == ZH else requirement.title
 
 
-def why(requirement: Requirement, lang: str = EN) -> str:
-    return requirement.why_zh if lang == ZH else requirement.why
+def why(requirement: Requirement, kind: str = "", lang: str = EN) -> str:
+    """What breaks where there is a finding of `kind`."""
+    advice = requirement.advice(kind)
+    return advice.why_zh if lang == ZH else advice.why
 
 
-def fix(requirement: Requirement, own: str = "", lang: str = EN) -> str:
-    """The fix; what a finding knows better (`own`, in English) replaces or follows it."""
-    if lang == ZH:
-        return f"{requirement.fix_zh}（{own}）" if own else requirement.fix_zh
-    return own or requirement.fix
+def fix(requirement: Requirement, kind: str = "", lang: str = EN) -> str:
+    """How to mend a finding of `kind`."""
+    advice = requirement.advice(kind)
+    return advice.fix_zh if lang == ZH else advice.fix

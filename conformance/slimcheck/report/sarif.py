@@ -94,9 +94,9 @@ def _invocation(report: Report) -> dict[str, Any]:
 
 def _result(result: Result, group: Group, index: int) -> dict[str, Any]:
     requirement = result.requirement
-    fix = group.fix or requirement.fix
+    advice = requirement.advice(group.kind)
     where = f"{group.pattern} ({group.count}): " if group.pattern else ""
-    text = f"{where}found {group.found}; expected {group.expected}. {requirement.why} Fix: {fix}"
+    text = f"{where}found {group.found}; expected {group.expected}. {advice.why} Fix: {advice.fix}"
     return {
         "ruleId": requirement.id,
         "ruleIndex": index,

@@ -42,8 +42,8 @@ def block(result: Result, group: Group, lang: str = EN, reason: str = "") -> Blo
         ("where", _where(group, lang)),
         ("found", group.found),
         ("expected", group.expected + source),
-        ("effect", _effect(result, lang)),
-        ("fix", fix(requirement, group.fix, lang)),
+        ("effect", _effect(result, group.kind, lang)),
+        ("fix", fix(requirement, group.kind, lang)),
     ]
     if reason:
         fields.append(("reason", reason))
@@ -72,8 +72,8 @@ def _where(group: Group, lang: str) -> str:
     return where
 
 
-def _effect(result: Result, lang: str) -> str:
-    reason = why(result.requirement, lang)
+def _effect(result: Result, kind: str, lang: str) -> str:
+    reason = why(result.requirement, kind, lang)
     engines = ", ".join(result.requirement.scope.consumers)
     return f"{engines}: {reason}" if engines else reason
 

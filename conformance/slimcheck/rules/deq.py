@@ -14,10 +14,7 @@ from slimcheck.scales import IMPLAUSIBLE, bare_zeros, by_number
 from slimspec.numeric.deq_word import decode_deq_scale, encode_deq_scale
 
 _OTHER = {"I64": "F32", "F32": "I64"}
-_FIX = {
-    "F32": "Re-encode without loss: read the low 32 bits of each element as a float32.",
-    "I64": "Re-encode without loss: store the bits of each float32 as an int64.",
-}
+_KIND = {"I64": "int64", "F32": "float32"}
 
 
 @value_rule("DEQ-001")
@@ -98,8 +95,8 @@ def _stored(cls: ModuleClass) -> str | None:
 
 
 def _encoding(ck: Context, requirement: str, cls: ModuleClass, expected: str) -> Finding:
-    names = cls.names("deq_scale")
+    names, stored = cls.names("deq_scale"), _stored(cls) or ""
     return Finding(
-        requirement, "dtype", f"dtype {_stored(cls)}", expected, names, ck.one_file(names),
-        _FIX.get(expected[:3], ""),
+        requirement, _KIND.get(stored, "dtype"), f"dtype {stored}", expected, names,
+        ck.one_file(names),
     )  # fmt: skip

@@ -99,8 +99,6 @@ def shards_are_complete(ck: Context) -> Iterator[Finding]:
                 "IDX-005", "interrupted", f"{prefix}-…-of-00000.safetensors",
                 "the final number of shards; the writer sets it when it closes",
                 file=f"{prefix}-{numbers[0]:05d}-of-00000.safetensors",
-                fix="The export was interrupted: run it again (do not rename by hand, the last "
-                "shard is missing).",
             )  # fmt: skip
         elif len(totals) > 1:
             said = ", ".join(map(str, sorted(totals)))
