@@ -17,6 +17,7 @@ from slimcheck.plugin_guard import in_source_tree, inside, refuse_its_code
 
 if TYPE_CHECKING:
     from slimcheck.report import Report
+    from slimspec.golden import VectorCase
 
 _SUITE = Path(__file__).parent / "suite"
 _REPORT: pytest.StashKey["Report"] = pytest.StashKey()
@@ -67,6 +68,14 @@ def add_options(parser: pytest.Parser, prefix: str, leave_out: tuple[str, ...] =
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser, "slimcheck-")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "golden(op, origin=None, where={}): run the test once for each of these golden vectors, "
+        "which come as the argument golden_vector",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -152,6 +161,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
         cases = checkpoint_cases()
         metafunc.parametrize("golden_case", cases, ids=[case.id for case in cases])
+    if "golden_vector" in metafunc.fixturenames:
+        vectors = _marked_vectors(metafunc)
+        metafunc.parametrize("golden_vector", vectors, ids=[vector.id for vector in vectors])
+
+
+def _marked_vectors(metafunc: pytest.Metafunc) -> list["VectorCase"]:
+    """The vectors that the marks `golden` of a test ask for."""
+    from slimspec.golden import cases
+
+    marks = list(metafunc.definition.iter_markers("golden"))
+    if not marks:
+        raise pytest.Collector.CollectError(
+            f"{metafunc.definition.nodeid}: golden_vector needs @pytest.mark.golden(op=...)"
+        )
+    try:
+        return [vector for mark in marks for vector in cases(*mark.args, **mark.kwargs)]
+    except (TypeError, ValueError) as error:
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,11 @@ class VectorCase:
         more = {} if self.numerics == "canonical" else {"numerics": self.numerics}
         return dict(self.attributes) | more
 
+    def has(self, where: Mapping[str, Any]) -> bool:
+        """Tell whether the case has these attributes, "numerics" among them."""
+        told = {"numerics": self.numerics} | dict(self.attributes)
+        return all(name in told and told[name] == value for name, value in where.items())
+
     def check(self, *outputs: Any) -> None:
         """Raise AssertionError, naming what was computed instead, unless `outputs` pass.
 
@@ -73,21 +79,28 @@ class VectorCase:
         require(self, *outputs)
 
 
-def cases(op: str | None = None, *, origin: str | None = None) -> list[VectorCase]:
+def cases(
+    op: str | None = None,
+    *,
+    origin: str | None = None,
+    where: Mapping[str, Any] = MappingProxyType({}),
+) -> list[VectorCase]:
     """Return the vectors of an operation (default: all), sorted by id.
 
+    Args: origin, where: only those of this origin, and with these attributes ("numerics" is one).
+
     Raises:
-        ValueError: there is no vector of that operation.
+        ValueError: there is no vector of that operation, or none like that.
     """
-    found = [
-        case
-        for path in case_files()
-        if op is None or path.stem == op
-        for case in load_cases(path)
-        if origin in (None, case.origin)
+    of_op = [
+        case for path in case_files() if op is None or path.stem == op for case in load_cases(path)
     ]
-    if op is not None and not found:
+    if op is not None and not of_op:
         raise ValueError(f"no vector of operation {op!r}: expected one of {', '.join(names())}")
+    found = [case for case in of_op if origin in (None, case.origin) and case.has(where)]
+    if op is not None and not found:
+        told = ({"origin": origin} if origin else {}) | dict(where)
+        raise ValueError(f"none of the {len(of_op)} vectors of {op} has {told}")
     return sorted(found, key=lambda case: case.id)
 
 
