@@ -240,11 +240,52 @@ def test_dropped_bias_is_told_from_a_zero_one_and_from_one_that_was_not_read(
     zero = lines(with_bias(tmp_path / "zero", zero=True))
     directory = with_bias(tmp_path / "bias", zero=False)
     found, unread = lines(directory), lines(directory, level="layout")
-    for engine in ("vllm-ascend", "vllm-ascend-310p"):
+    for engine in ("vllm-ascend", "vllm-ascend-310p", "mindie-rt", "sglang-ascend"):
         assert zero[engine][0] == OK
         assert found[engine][0] == WRONG
         assert unread[engine][0] == OK
         assert "bias of o_proj (W8A8_DYNAMIC) was not read" in unread[engine][1]
+
+
+UNKNOWN_TYPE = [
+    {"op": "json-merge", "file": "config.json", "path": [], "value": {"model_type": "kimi_k9"}}
+]
+OFFLINE_SHARDS = [
+    {"op": "write", "file": "model_sharded_metadata.json", "text": "{}"},
+    {"op": "rename", "file": SHARD, "to": "model-000/weights.safetensors"},
+]
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "engine", "verdict", "text"),
+    [
+        ("w8a8-a1-fp16", UNKNOWN_TYPE, "mindie-atb", FAILS, "kimi_k9: no folder of its models"),
+        ("w8a8-a1-fp16", UNKNOWN_TYPE, "mindie-rt", FAILS, "kimi_k9: no folder of its models"),
+        ("w8a8-a1-fp16", UNKNOWN_TYPE, "mindie-atb-layers", FAILS, "kimi_k9: only llama"),
+        ("w8a8-a1-fp16", UNKNOWN_TYPE, "vllm-ascend", OK, "kimi_k9: is in neither its tables"),
+        (
+            "w8a8-a1-fp16",
+            OFFLINE_SHARDS,
+            "vllm-ascend",
+            FAILS,
+            "looks for weights in the directory",
+        ),
+        ("w8a8-a1-fp16", OFFLINE_SHARDS, "sglang-ascend", FAILS, "weights in the directory"),
+        ("w8a8-a1-fp16", OFFLINE_SHARDS, "mindie-rt", FAILS, "in the directory itself only"),
+        ("qwen-moe-w8a8-a0-bf16", [], "mindie-atb-layers", FAILS, "qwen3_moe: only llama"),
+        ("w8a8sc-tp2/part0-of-2", [], "mindie-atb", OK, "one of the parts, judged alone"),
+        ("w8a8sc-tp2/part0-of-2", [], "vllm-ascend-310p", FAILS, "from model-rank-R-part-P"),
+    ],
+)
+def test_foreign_directories_are_told_from_those_of_the_engine(
+    tmp_path: Path, base: str, patch: list[dict[str, Any]], engine: str, verdict: str, text: str
+) -> None:
+    directory = tmp_path / "x"
+    shutil.copytree(GOLDEN / base, directory)
+    apply(patch, directory)
+    found = lines(directory, level="layout", ignore=["DIR-01*", "DIR-02*", "DIR-00*"])[engine]
+    assert found[0] == verdict
+    assert text in found[1]
 
 
 def test_notes_do_not_change_a_verdict() -> None:
