@@ -72,6 +72,7 @@ CASES = [
                    {"quarot": {"rotation_map": {"global_rotation": "optional/other.safetensors"}}}),
         ],
     ),
+    Case("DYN-001", "dtype", "dyn-001"),
     Case("IDX-001", "lfs-pointer", "idx-001-lfs"),
     Case("IDX-001", "html-page", "idx-001-html"),
     Case("IDX-001", "pickle", "idx-001-pickle"),
@@ -92,8 +93,11 @@ CASES = [
     Case("IDX-005", "interrupted", "idx-005-interrupted"),
     Case("IDX-005", "totals",
          [{"op": "copy", "file": SHARD, "to": SHARD.replace("1-of-00001", "2-of-00003")}]),
+    Case("KV-002", "shape", "kv-002"),
+    Case("NUM-005", "dtype", "num-005"),
     Case("ROT-004", "absent", "rot-004"),
     Case("ROT-004", "index", "rot-004"),
+    Case("W4A8-013", "unexpected", "w4a8-013"),
 ]  # fmt: skip
 
 
@@ -112,7 +116,7 @@ def broken(case: Case, directory: Path) -> Path:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.requirement}-{case.kind}")
 def test_finding_is_told_with_the_fix_of_its_kind(case: Case, tmp_path: Path) -> None:
     report = run(broken(case, tmp_path / "x"), level="layout")
-    (result,) = (r for r in report.failed if r.requirement.id == case.requirement)
+    result = next(r for r in report.results if r.requirement.id == case.requirement)
     group = next(group for group in result.groups if group.kind == case.kind)
     advice = CATALOGUE[case.requirement].kinds[case.kind]
     assert advice.fix != result.requirement.fix
