@@ -21,7 +21,7 @@ _COMMANDS = {
     "decompress": "rebuild the sparse directory from compressed parts",
     "inspect": "print what is in a checkpoint directory",
     "explain": "one small linear worked through a quantization type",
-    "golden": "verify, show, export and generate vectors; run kernels on them",
+    "golden": "vectors and checkpoints: verify, show, export; run kernels and checkers on them",
 }
 
 

@@ -1,4 +1,4 @@
-"""`slimspec golden`: verify, list, show, export and generate vectors, and run kernels on them."""
+"""`slimspec golden`: vectors and checkpoints, and the kernels and checkers that run on them."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from slimspec.cli import golden_checkpoints
 from slimspec.patterns import visible
 
 _EXIT_DIFFERS = 1
@@ -17,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     one = parts.add_parser("verify", help="check bytes, schemas, ids; make again what is generated")
     one.add_argument("--fast", action="store_true", help="do not make the files again")
-    one = parts.add_parser("list", help="count the vectors of each operation")
+    one = parts.add_parser("list", help="count the vectors of each operation, and the checkpoints")
     one.add_argument("--op", help="list the vectors of this operation")
-    one = parts.add_parser("show", help="explain one vector")
+    golden_checkpoints.add_kind(one)
+    one = parts.add_parser("show", help="explain one vector or checkpoint")
     one.add_argument("id")
     one.add_argument("--elements", type=int, default=16, help="elements per tensor (default 16)")
     one = parts.add_parser("export", help="write vectors for another test harness")
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--cmd", required=True, help="command with {inputs} and {outputs}")
     one.add_argument("--timeout", type=float, default=60.0, help="seconds per case (default 60)")
     one.add_argument("--format", default="bin", choices=("bin", "npy"))
+    golden_checkpoints.add_arguments(parts)
 
 
 def _add_choice(one: argparse.ArgumentParser) -> None:
@@ -93,9 +96,11 @@ def _verify(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from slimspec.golden.vectors import cases
 
-    if args.op:
-        for case in cases(args.op):
+    if args.op or args.kind:
+        for case in cases(args.op) if args.op else ():
             _say(f"{case.id}  {case.origin}  {case.comment}")
+        for line in golden_checkpoints.rows(args.kind) if args.kind else ():
+            _say(line)
         return 0
     counts: dict[str, Counter[str]] = {}
     for case in cases():
@@ -103,6 +108,8 @@ def _list(args: argparse.Namespace) -> int:
     for op, origins in sorted(counts.items()):
         told = ", ".join(f"{count} {origin}" for origin, count in sorted(origins.items()))
         _say(f"{op:30} {sum(origins.values()):4}  ({told})")
+    for line in golden_checkpoints.counts():
+        _say(line)
     return 0
 
 
@@ -110,10 +117,15 @@ def _show(args: argparse.Namespace) -> int:
     from slimspec.golden.explain import show
     from slimspec.golden.vectors import cases
 
-    found = [case for case in cases() if case.id == args.id]
-    if not found:
-        raise ValueError(f"no vector {args.id!r}; `slimspec golden list --op OP` shows the ids")
-    for line in show(found[0], args.elements):
+    vector = next((case for case in cases() if case.id == args.id), None)
+    lines = golden_checkpoints.explanation(args.id)
+    told = list(show(vector, args.elements) if vector else lines)
+    if not told:
+        raise ValueError(
+            f"no vector or checkpoint {args.id!r}; `slimspec golden list --op OP` and "
+            "`slimspec golden list --kind KIND` show the ids"
+        )
+    for line in told:
         _say(line)
     return 0
 
@@ -164,16 +176,7 @@ def _chosen(args: argparse.Namespace) -> list[Any]:
     else:
         found = [case for op in args.op or [None] for case in cases(op)]
     wanted = {name: _value(value) for name, value in _pairs(args.where, "--where")}
-    return [
-        case
-        for case in found
-        if (not args.case or case.id in args.case)
-        and wanted.items() <= ({"numerics": case.numerics} | _plain(case.attributes)).items()
-    ]
-
-
-def _plain(attributes: Any) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if not isinstance(value, list)}
+    return [case for case in found if (not args.case or case.id in args.case) and case.has(wanted)]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -209,5 +212,6 @@ def _consequences(results: list[Any], failed: list[Any]) -> list[tuple[str, str]
 
 _ACTIONS = {
     "verify": _verify, "list": _list, "show": _show, "export": _export, "generate": _generate,
-    "run": _run,
+    "run": _run, "checkpoints": lambda args: golden_checkpoints.write(args, _say),
+    "check": lambda args: golden_checkpoints.check(args, _say),
 }  # fmt: skip
