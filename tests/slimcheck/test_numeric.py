@@ -177,6 +177,38 @@ def test_smoothing_is_verified_by_the_norm(tmp_path):
     assert {row.outcome for row in linears} == {Outcome.NOT_JUDGED}
 
 
+def masked(norm_moves: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A float layer, and the same with one of 32 columns smoothed; its up_proj stays FLOAT."""
+    rng = np.random.default_rng(6)
+    up, norm = "model.layers.0.mlp.up_proj.weight", "model.layers.0.post_attention_layernorm.weight"
+    before = {
+        "model.layers.0.mlp.gate_proj.weight": rng.normal(size=(8, 32)).astype(np.float32),
+        up: rng.normal(size=(8, 32)).astype(np.float32),
+        norm: np.ones(32, np.float32),
+    }
+    factors = np.ones(32, np.float32)
+    factors[7] = 3
+    after = {up: before[up] * factors}
+    if norm_moves:
+        after[norm] = before[norm] / factors
+    return before, before | after
+
+
+def test_float_linear_may_follow_a_smoothing_of_few_columns(tmp_path):
+    for norm_moves in (True, False):
+        before, after = masked(norm_moves)
+        model = write_model(tmp_path / f"f{norm_moves}", before)
+        gate = "model.layers.0.mlp.gate_proj"
+        directory = tmp_path / f"q{norm_moves}"
+        quantized(directory, {gate: after.pop(f"{gate}.weight")}, after)
+        report, rows = compared(directory, model)
+        expected = {Outcome.TRANSFORMED} if norm_moves else {Outcome.DIFFERS, Outcome.EXACT}
+        found = {row.outcome for name, row in rows.items() if name != gate}
+        assert found == expected
+        counted = {r.requirement.id for r in report.failed if r.requirement.phase == "numeric"}
+        assert ("VAL-102" in counted) is not norm_moves
+
+
 def test_one_linear_unlike_its_peers_is_changed(tmp_path):
     float_weights = weights()
     model = write_model(tmp_path / "f", {f"{k}.weight": v for k, v in float_weights.items()})

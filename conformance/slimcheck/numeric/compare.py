@@ -76,15 +76,17 @@ def _of_module(
     label = module.label
     try:
         if label is None or not _is_quantized(context, module):
-            return list(_floats(context, model, module))
+            return list(_floats(context, model, transforms, module))
         with np.errstate(all="ignore"):  # damaged numbers, and codes of them
             linear = _linear(context, model, transforms, module, label)
-            return [linear, *_floats(context, model, module)]
+            return [linear, *_floats(context, model, transforms, module)]
     except CheckpointError as error:
         return [Comparison(module.name, label or "", Outcome.NOT_JUDGED, note=str(error))]
 
 
-def _floats(context: Context, model: FloatModel, module: Module) -> Iterator[Comparison]:
+def _floats(
+    context: Context, model: FloatModel, transforms: Transforms, module: Module
+) -> Iterator[Comparison]:
     """FLOAT tensors are copies, in the dtype of the checkpoint, unless something was folded in."""
     for suffix, spec in module.cls.tensors.items():
         name = module.tensor(suffix)
@@ -99,7 +101,12 @@ def _floats(context: Context, model: FloatModel, module: Module) -> Iterator[Com
         cast = to_dtype(there, stored.dtype)
         width = f"u{stored.dtype.itemsize}"
         same = np.asarray(cast).view(width) == stored.view(width)
-        yield _float_row(name, spec.label, same, stored, np.asarray(cast))
+        row = _float_row(name, spec.label, same, stored, np.asarray(cast))
+        if row.outcome is Outcome.DIFFERS and suffix == "weight":
+            smoothed = transforms.smoothed_copy(module.name, stored, there)
+            if smoothed:
+                row = replace(row, outcome=Outcome.TRANSFORMED, numerics=smoothed, changes=())
+        yield row
 
 
 def _float_row(

@@ -68,6 +68,22 @@ class Transforms:
         with np.errstate(all="ignore"):
             return self._rotated(stored, name, w) or self._smoothed(stored, name, w)
 
+    def smoothed_copy(self, name: str, stored: NDArray[Any], weight: NDArray[Any]) -> str:
+        """The smoothing that a linear that stayed FLOAT follows with all its columns, "" if none.
+
+        Of a smoothing that masks outliers few columns change, so most elements are copies.
+        """
+        if weight.ndim != 2 or weight.size > _LARGEST:
+            return ""
+        found, w = as_float32(stored), as_float32(weight)
+        unit = ROUNDING[stored.dtype.name]
+        with np.errstate(all="ignore"):
+            for other, inverse, error in self._inverses(name, w.shape[1]):
+                moved = w * _quotient(np.ones_like(inverse), inverse).astype(np.float32)
+                if (np.abs(found - moved) <= (4 * unit + error) * np.abs(moved)).all():
+                    return f"smoothing by {other}"
+        return ""
+
     def _smoothed(self, stored: Stored, name: str, w: Floats) -> Explained | None:
         back = stored.scheme.dequantize(stored.record)
         unit = ROUNDING[stored.dtype.name]
@@ -130,12 +146,17 @@ class Transforms:
             module, _, suffix = other.rpartition(".")
             if suffix != "weight" or layer_of(module) != layer or module == name:
                 continue
-            there = self._model.tensor(other)
+            before = module.removesuffix(WRAPPED)
+            there = self._model.tensor(f"{before}.weight")
             if there is None:
                 continue
-            if is_norm(module) and self._ck.table.shape(row) == (k,) == there.shape:
+            if is_norm(before) and self._ck.table.shape(row) == (k,) == there.shape:
                 stored = as_float32(self._ck.tensor(other)).astype(np.float64)
-                yield other, _quotient(stored, as_float32(there).astype(np.float64)), 0.0
+                yield (
+                    f"{before}.weight",
+                    _quotient(stored, as_float32(there).astype(np.float64)),
+                    0.0,
+                )
             elif there.ndim == 2 and there.shape[0] * 16 >= k and k % there.shape[0] == 0:
                 linears.append((module, there))
         for module, there in linears:
@@ -222,6 +243,7 @@ class Transforms:
         return None
 
 
+WRAPPED = ".module"  # the smoothed norm of the older form, beside the one before
 ROTATION_TYPES = ("F16", "BF16", "F32")
 
 
