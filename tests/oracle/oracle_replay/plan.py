@@ -101,7 +101,8 @@ def plan(
         return Plan(_float_linear(case, name), Options(case.variant), method="copied")
     read = _options_v0 if case.variant == "v0" else _options_v1
     options, observer, method = read(case, name)
-    solver = None if method == "min-max" else _solver(method)
+    ran = bool(case.linear(name).get("inputs"))
+    solver = None if method == "min-max" else _solver(method, ran)
     if solver is None and method != "min-max":
         raise NotReplayedError(f"weight solver {method} (steps: {', '.join(case.processes)})")
     made = Plan(
@@ -117,9 +118,13 @@ def plan(
 
 
 def _ssz(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
-    static = options.activation_range is not None or options.input_params is not None
-    error_dtype = linear.weight.dtype if static else np.float32
-    return quantize_ssz(linear.weight, bits=bits, error_dtype=error_dtype, name=linear.name)
+    return quantize_ssz(linear.weight, bits=bits, error_dtype=np.float32, name=linear.name)
+
+
+def _ssz_in_run(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
+    """While activations pass (static types, and what is in a group with them): their dtype."""
+    dtype = linear.weight.dtype
+    return quantize_ssz(linear.weight, bits=bits, error_dtype=dtype, name=linear.name)
 
 
 def _hqq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
@@ -144,8 +149,13 @@ def _gptq(linear: Linear, options: Options, bits: int, batches: Batches) -> Inte
 SOLVERS: dict[str, Solver] = {"ssz": _ssz, "hqq": _hqq, "gptq": _gptq}
 
 
-def _solver(method: str) -> Solver | None:
-    """Return the routine for a method or the name of a producer's class."""
+def _solver(method: str, ran: bool) -> Solver | None:
+    """Return the routine for a method or the name of a producer's class.
+
+    ran: activations went through the linear while its weight was quantized.
+    """
+    if ran and "ssz" in method.lower():
+        return _ssz_in_run
     return next((made for key, made in SOLVERS.items() if key in method.lower()), None)
 
 
@@ -236,6 +246,8 @@ def _float_linear(case: Case, name: str) -> Linear:
             raise NotReplayedError("the float bias was not kept")
     else:
         weight, bias = case.model.get(f"{name}.weight"), case.model.get(f"{name}.bias")
+        if weight is None and name == "lm_head":  # tied: stored once in the float model
+            weight = case.model.get("model.embed_tokens.weight")
         if case.recipe.get("anti") or set(case.processes) - KEEPS_WEIGHTS:
             weight = None
         elif case.recipe.get("load_dtype") == "fp32":
