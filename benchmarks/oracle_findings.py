@@ -31,6 +31,10 @@ EXPLANATIONS = {
         "quantization)."
     ),
     "CFG-003": "True. The MX formats have blocks of 32; MindIE's list of group sizes lacks 32.",
+    "DESC-039": (
+        "True. The producer ranks labels to name the model and has no rank for W4A8_DYNAMIC: a "
+        "model of nothing else is called FLOAT, which MindIE refuses as CFG-001 says."
+    ),
     "DIR-011": (
         "True of the recordings: the traditional API and the compressor save weights and "
         "description only. The user's script copies config.json."

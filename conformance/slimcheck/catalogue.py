@@ -20,13 +20,13 @@ REQUIREMENTS, TRACEABILITY = "requirements.md", "traceability.md"
 
 def checks() -> dict[str, list[str]]:
     """Return the functions that check each requirement, as module:function."""
-    from slimcheck.numeric.judge import FLOAT, LINEAR, OF_TYPE, judge_numeric
+    from slimcheck.numeric.judge import EVEN, FLOAT, LINEAR, OF_TYPE, judge_numeric
 
     found: dict[str, list[str]] = {key: [] for key in requirements.load()}
     for rules in (registry.layout_rules(), registry.value_rules()):
         for key, rule in rules.items():
             found[key].append(_name(rule.check))
-    for key in (LINEAR, FLOAT, *OF_TYPE.values()):
+    for key in (LINEAR, FLOAT, EVEN, *OF_TYPE.values()):
         found[key].append(_name(judge_numeric))
     return found
 

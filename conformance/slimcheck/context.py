@@ -5,6 +5,7 @@ have the same suffixes, dtypes, shapes and labels form one `ModuleClass`; a layo
 each class once and speaks for all its members.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from slimspec.checkpoint import Checkpoint
 
 
+_NUMBERED = re.compile(r"(?:^|\.)\d+(?:\.|$)", re.ASCII)
 REDUCE = frozenset({"gather_scale", "reduce_scale"})  # communication quantization
 ROTATIONS = frozenset(layout.load("rotation").rules("A1"))
 
@@ -181,6 +183,11 @@ class Context:
     def class_of(self) -> Mapping[str, ModuleClass]:
         """Module -> its class."""
         return {member: cls for cls in self.classes for member in cls.members}
+
+    @cached_property
+    def outside(self) -> list[str]:
+        """Modules in no numbered list of others: embedding, final norm, head, …"""
+        return [module for module in self.class_of if not _NUMBERED.search(module)]
 
     @cached_property
     def fused(self) -> "list[Fused]":

@@ -63,9 +63,11 @@ def mutations() -> Iterator[Mutation]:
     for case in checkpoint_cases():
         if case.valid:
             continue
-        key = (case.base, repr(case.float_model))
+        beside = case.float_model if case.patch else None  # else that model is what is broken
+        key = (case.base, repr(beside))
         if key not in bases:
-            bases[key] = _judged(replace(case, patch=(), tp=None, producer=None))[0]
+            base = replace(case, patch=(), tp=None, producer=None, float_model=beside)
+            bases[key] = _judged(base)[0]
         everything, stated = _judged(case)
         known = {finding.requirement for finding in bases[key]}
         tripped = {f.requirement for f in everything if f.requirement not in known}

@@ -40,6 +40,12 @@ class FloatModel:
             return None
         return self.checkpoint.tensor(name)
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a float tensor by the header, None if there is none."""
+        table = self.checkpoint.table
+        row = table.find(name)
+        return table.row(row).shape if row is not None and table.dtype(row) in _FLOATS else None
+
     def weight(self, module: str, count: int = 0) -> NDArray[Any] | None:
         """The weight of a linear, or the columns of its shard where `module` is X.tp_list.i."""
         found = self.tensor(f"{module}.weight")

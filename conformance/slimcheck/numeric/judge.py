@@ -1,10 +1,11 @@
-"""Findings of a numeric run: what was changed, or is no transform of the float model."""
+"""Findings of a numeric run: what was changed or padded, or is no transform of the float model."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slimcheck.context import Context
 from slimcheck.findings import Finding
+from slimcheck.layouts import types_of
 from slimcheck.modules import Module
 from slimcheck.numeric.compare import compare
 from slimcheck.numeric.floats import FloatModel
@@ -12,6 +13,7 @@ from slimcheck.numeric.records import Change, Comparison, Outcome
 from slimspec import layout
 
 LINEAR, FLOAT = "VAL-101", "VAL-102"
+EVEN = "MX-005"  # k of the float weight, where two codes share a byte
 OF_TYPE = {"W8A16": "W8A16-004", "W4A16": "W4A16-005"}  # types with a requirement of their own
 
 
@@ -28,10 +30,13 @@ def judge_numeric(
         CheckpointError: the float model cannot be read.
         slimcheck.numeric.sample.SampleError: `sample` means nothing.
     """
-    rows = compare(context, FloatModel(float_model), chosen, sample, threads)
+    model = FloatModel(float_model)
+    rows = compare(context, model, chosen, sample, threads)
     judged = {requirement_of(context, row) for row in rows if row.outcome is not Outcome.NOT_JUDGED}
     found = [finding for row in rows for finding in _findings(context, row)]
-    return rows, found, judged
+    columns = _columns(context, model, chosen)
+    found += _odd(context, columns)
+    return rows, found, judged | {EVEN} if columns else judged
 
 
 def requirement_of(context: Context, row: Comparison) -> str:
@@ -66,3 +71,21 @@ def _shown(change: Change) -> str:
         f"element {list(change.at)}: {change.found:.9g} instead of {change.expected:.9g}; "
         f"{change.count} of {change.of} elements"
     )
+
+
+def _columns(context: Context, model: FloatModel, chosen: Sequence[Module]) -> dict[str, int]:
+    """Columns of the float weight behind each weight of two codes in a byte along k."""
+    shapes = {
+        module.name: model.shape(f"{module.name}.weight")
+        for module in chosen
+        if not module.types.isdisjoint(types_of(EVEN))
+    }
+    return {name: shape[1] for name, shape in shapes.items() if shape and len(shape) == 2}
+
+
+def _odd(context: Context, columns: dict[str, int]) -> Iterator[Finding]:
+    for module, k in columns.items():
+        if k % 2:
+            name = f"{module}.weight"
+            found, expected = f"{k} columns in the float model", "an even number of columns"
+            yield Finding(EVEN, "odd", found, expected, (name,), context.file_of(name))

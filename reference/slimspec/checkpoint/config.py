@@ -3,6 +3,7 @@
 Source: formats.md 1.4; users.md 1.2 (stale quantization_config).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,14 @@ class Config:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a member, looked up in the language model's configuration too."""
+        return next(self.each(key), default)
+
+    def each(self, key: str) -> Iterator[Any]:
+        """Yield a member of every level that has it, the outermost first."""
         for path in TEXT_PATHS:
             node = self._at(path)
             if key in node:
-                return node[key]
-        return default
+                yield node[key]
 
     def _at(self, path: tuple[str, ...]) -> dict[str, Any]:
         node: Any = self.value

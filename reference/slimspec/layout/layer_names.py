@@ -8,12 +8,12 @@ from slimspec.data import folder
 
 
 @cache
-def _patterns(requirement: str | None) -> re.Pattern[str]:
+def _patterns(requirement: str | None = None, role: str | None = None) -> re.Pattern[str]:
     text = (folder("schemas") / "layer_names.json").read_text(encoding="utf-8")
     parts = [
         _regex(name) + (r"(\.|$)" if group.get("within") else "$")
         for group in json.loads(text)["groups"]
-        if requirement is None or group.get("requirement") == requirement
+        if requirement in (None, group.get("requirement")) and role in (None, group["role"])
         for name in group["names"]
     ]
     return re.compile(rf"(^|\.)({'|'.join(parts) or '(?!)'})")
@@ -25,9 +25,14 @@ def _regex(name: str) -> str:
 
 def stays_float(module: str) -> bool:
     """True if quantizers leave a module of that name float: heads, routers, embeddings, …"""
-    return _patterns(None).search(module) is not None
+    return _patterns().search(module) is not None
 
 
 def judged_by(requirement: str, module: str) -> bool:
     """True if a requirement ("NUM-006", …) says that a module of that name is float."""
     return _patterns(requirement).search(module) is not None
+
+
+def of_role(role: str, module: str) -> bool:
+    """True if a module of that name has the role ("head", "embedding", …) in its model."""
+    return _patterns(role=role).search(module) is not None

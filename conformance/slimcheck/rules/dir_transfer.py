@@ -1,0 +1,110 @@
+"""DIR: what happens to files on their way: other modes, other bytes."""
+
+import hashlib
+import re
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from slimcheck.context import Context
+from slimcheck.findings import Finding
+from slimcheck.registry import rule
+from slimcheck.scan import processors
+from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.index import is_safe_name
+
+_READ_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+_NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}(?=\.safetensors$)", re.ASCII)
+_LIST = re.compile(r"(?i:sha256sums?(\.txt)?|.+\.sha256(sums?)?)", re.ASCII)
+_LIST_LIMIT = 4 << 20  # bytes
+_DIGEST = r"(?P<digest>[0-9a-fA-F]{64})"
+_LINES = tuple(
+    re.compile(form, re.ASCII)
+    for form in (
+        rf"{_DIGEST} [ *](?:\./)?(?P<name>.+)",  # of sha256sum
+        rf"SHA256 \((?:\./)?(?P<name>.+)\) = {_DIGEST}",  # of sha256sum --tag
+    )
+)
+
+
+@rule("DIR-027")
+def shards_have_one_audience(ck: Context) -> Iterator[Finding]:
+    families: dict[str, dict[int, list[str]]] = {}
+    for entry in ck.checkpoint.files:
+        if not entry.is_directory and (match := _NUMBERS.search(entry.name)):
+            family = entry.name[: match.start()]
+            audience = entry.mode & _READ_BY_OTHERS
+            families.setdefault(family, {}).setdefault(audience, []).append(entry.name)
+    for audiences in families.values():
+        usual = max(audiences, key=lambda audience: (len(audiences[audience]), audience))
+        for audience, names in audiences.items():
+            if audience != usual:
+                found = f"readable by {_users(audience)}"
+                expected = f"{_users(usual)}, as {len(audiences[usual])} of its shards"
+                for name in names:
+                    yield Finding("DIR-027", "mode", found, expected, file=ck.prefix + name)
+
+
+def _users(audience: int) -> str:
+    named = ((stat.S_IRGRP, "the group"), (stat.S_IROTH, "others"))
+    return ", ".join(["the owner", *(name for bit, name in named if audience & bit)])
+
+
+@rule("DIR-028", reads=True)
+def weights_have_their_digest(ck: Context) -> Iterator[Finding]:
+    listed = _listed(ck)
+    here = {shard.name for shard in ck.checkpoint.shards}
+    for name in sorted(listed.keys() - here):
+        found, source = "no such file", listed[name][1]
+        yield Finding("DIR-028", "absent", found, "the file that it lists", (name,), source)
+    names = sorted(listed.keys() & here)
+    with ThreadPoolExecutor(processors()) as pool:
+        found_digests = list(pool.map(lambda name: _sha256(ck.checkpoint.path / name), names))
+    for name, digest in zip(names, found_digests, strict=True):
+        expected, source = listed[name]
+        if digest != expected:
+            found = f"sha256 {digest[:16]}…"
+            wanted = f"sha256 {expected[:16]}… of {source}"
+            yield Finding("DIR-028", "digest", found, wanted, file=ck.prefix + name)
+
+
+def _listed(ck: Context) -> dict[str, tuple[str, str]]:
+    """Name of a weights file -> its digest, and the list that says so."""
+    found: dict[str, tuple[str, str]] = {}
+    for entry in ck.checkpoint.files:
+        if entry.is_directory or entry.size > _LIST_LIMIT or not _LIST.fullmatch(entry.name):
+            continue
+        path = ck.checkpoint.path / entry.name
+        if not path.is_file():
+            continue
+        for name, digest in _lines(path):
+            if name.endswith(".safetensors") and is_safe_name(name):
+                found[name] = digest.lower(), ck.prefix + entry.name
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, digest) of every line of a list; a file of one digest is about NAME of NAME.sha256."""
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_LIST_LIMIT).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror})") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) == 1 and re.fullmatch(_DIGEST, lines[0]):
+        yield path.name.rpartition(".")[0], lines[0]
+    for line in lines:
+        match = next((m for form in _LINES if (m := form.fullmatch(line))), None)
+        if match:
+            yield match["name"], match["digest"]
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():  # a pipe would never end
+        raise CheckpointError(f"{path.name}: not a regular file")
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror})") from None
