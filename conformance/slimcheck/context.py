@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from operator import eq
 from typing import TYPE_CHECKING, Any
 
 from slimcheck.labels import types_of_label
@@ -190,6 +191,18 @@ class Context:
         return [module for module in self.class_of if not _NUMBERED.search(module)]
 
     @cached_property
+    def full_indexes(self) -> frozenset[str]:
+        """Names of the indexes that list each tensor once, in its file, and no other: most do."""
+        table = self.checkpoint.table
+        files = [table.files[file] for file in table.file_ids.tolist()]
+        return frozenset(
+            index.name
+            for index in self.checkpoint.indexes
+            if len(index.weight_map) == len(table)
+            and all(map(eq, map(index.weight_map.get, table.names), files))
+        )
+
+    @cached_property
     def fused(self) -> "list[Fused]":
         """The linears that an engine fuses into one."""
         from slimcheck.packed import fused
@@ -229,15 +242,18 @@ def is_norm_copy(module: str, profile: str) -> bool:
 
     Such copies carry the label of the model and are no linears.
     """
-    parent, _, last = module.rpartition(".")
-    return last in _norm_copies(profile) and "norm" in parent.rpartition(".")[2]
+    if not module.endswith(_norm_copies(profile)):
+        return False
+    parent = module.rpartition(".")[0]
+    return "norm" in parent.rpartition(".")[2]
 
 
 @cache
-def _norm_copies(profile: str) -> frozenset[str]:
+def _norm_copies(profile: str) -> tuple[str, ...]:
+    """How the names of such copies end: ".module", …"""
     norm = layout.load("norm")
     suffixes = norm.rules(profile) if profile in norm.profiles else ()
-    return frozenset(suffix.partition(".")[0] for suffix in suffixes if "." in suffix)
+    return tuple(sorted({f".{suffix.partition('.')[0]}" for suffix in suffixes if "." in suffix}))
 
 
 def _suffix(item: tuple[str, Spec]) -> str:

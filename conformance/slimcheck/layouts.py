@@ -124,7 +124,7 @@ def _is_linear_of(cls: "ModuleClass", rules: Rules) -> bool:
 
 def is_norm(module: str) -> bool:
     """Whether a module is a normalization, by the last component of its name."""
-    return module.rpartition(".")[2].lower().endswith("norm")
+    return module[-4:].lower() == "norm"
 
 
 def label_of(cls: "ModuleClass", profile: str) -> str | None:

@@ -74,10 +74,10 @@ def fused(ck: "Context") -> Iterator[Fused]:
             by_leaf.setdefault(shard.rpartition(".")[2], []).append((group, shard))
     found: dict[tuple[str, Group], dict[str, str]] = {}
     for name in ck.labels:
-        module, _, suffix = name.rpartition(".")
-        for group, shard in (
-            by_leaf.get(module.rpartition(".")[2], ()) if suffix == "weight" else ()
-        ):
+        if not name.endswith(".weight"):
+            continue
+        module = name.removesuffix(".weight")
+        for group, shard in by_leaf.get(module.rpartition(".")[2], ()):
             parent = module.removesuffix(shard).rstrip(".")
             at_shard = module == shard or module.endswith(f".{shard}")
             if at_shard and (group.fused == EXPERTS or f".{EXPERTS}." not in f"{parent}."):

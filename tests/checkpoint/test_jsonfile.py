@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slimspec.checkpoint import JsonFile, read_json
+from slimspec.checkpoint.jsonfile import loads
 
 Put = Callable[[str, bytes | str], Path]
 
@@ -36,6 +37,41 @@ def test_duplicates_are_listed_with_all_their_values(put: Put) -> None:
 def test_duplicates_in_an_inner_object_are_listed(put: Put) -> None:
     file = read_json(put("a.json", '{"weight_map": {"t": "1", "t": "2"}}'))
     assert [d.key for d in file.duplicates] == ["t"]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ('{"a:": 1, "b" : 2, "b": 3}', ["b"]),
+        ('{"a": {"x": 1}, "a": "{:"}', ["a"]),
+        ('[{"a": 1, "a": ":"}]', ["a"]),
+        ('{"a": [{"b": 1, "b": "{"}]}', ["b"]),
+        ('{"a": {"b": 1, "b": 2}, "a": {"b": 1, "c": 2}}', ["b", "a"]),
+        ('{"a:{": ":", "b": ["{", {}]}', []),
+    ],
+)
+def test_colons_and_braces_in_strings_hide_no_duplicate(
+    put: Put, text: str, keys: list[str]
+) -> None:
+    assert [d.key for d in read_json(put("a.json", text)).duplicates] == keys
+
+
+@given(st.text(alphabet='{}[]":, ab1', max_size=30))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_duplicates_are_those_of_all_pairs(text: str) -> None:
+    import json
+
+    pairs: list[str] = []
+
+    def collect(found: list[tuple[str, object]]) -> None:
+        names = [key for key, _ in found]
+        pairs.extend(key for key in dict.fromkeys(names) if names.count(key) > 1)
+
+    try:
+        json.loads(text, object_pairs_hook=collect)
+    except ValueError:
+        return
+    assert [d.key for d in loads(text.encode())[1]] == pairs
 
 
 def test_trailing_comma_is_named_with_its_place(put: Put) -> None:

@@ -20,7 +20,7 @@ _PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
 _BYTES = frozenset({"I8", "U8", "F8_E4M3"})
 _LEAST = 64  # elements of a weight that is compared with others
 _MOST_ENDS, _TIMES = 16, 8
-_LAYER = re.compile(r"(.*?\.)(\d{1,6})\.")
+_LAYER = re.compile(r"(.*?\.)(\d{1,6})(?:\.|\Z)")
 _LAYER_NORM = re.compile(r"(.*\.)(\d{1,6})\.([^.]+)")
 _COMMON = 2 / 3  # of the layers have a norm that all should have
 
@@ -143,10 +143,10 @@ def layers_have_the_norms_of_others(ck: Context) -> Iterator[Finding]:
     layers: dict[str, set[str]] = {}
     norms: dict[tuple[str, str], set[str]] = {}
     for module, cls in ck.class_of.items():
-        found = _LAYER.match(f"{module}.")
+        found = _LAYER.match(module)
         if found:
             layers.setdefault(found[1], set()).add(found[2])
-        norm = "weight" in cls.tensors and is_norm(module) and _LAYER_NORM.fullmatch(module)
+        norm = is_norm(module) and "weight" in cls.tensors and _LAYER_NORM.fullmatch(module)
         if norm:
             norms.setdefault((norm[1], norm[3]), set()).add(norm[2])
     for (stack, norm_name), having in norms.items():

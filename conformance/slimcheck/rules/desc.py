@@ -95,8 +95,10 @@ def entries_are_labels(ck: Context) -> Iterator[Finding]:
     if description is None:
         return
     unknown: dict[str, list[str]] = {}
-    for name, label in description.labels.items():
-        if not vocabulary.is_label(label) and vocabulary.layer_key(name) is None:
+    labels = set(description.labels.values())
+    strange = {label for label in labels if not vocabulary.is_label(label)}
+    for name, label in description.labels.items() if strange else ():
+        if label in strange and vocabulary.layer_key(name) is None:
             unknown.setdefault(label, []).append(name)
     for label, names in unknown.items():
         yield entries(

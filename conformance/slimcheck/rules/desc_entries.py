@@ -54,7 +54,7 @@ def every_entry_names_a_tensor(ck: Context) -> Iterator[Finding]:
     table = ck.checkpoint.table
     if not ck.readable:
         return
-    absent = [n for n in ck.labels if n and n not in table and not is_layer_type(n)]
+    absent = [n for n in table.absent(ck.labels) if n and not is_layer_type(n)]
     if _tied_head(ck):
         absent = [
             name for name in absent if name.rpartition(".")[0].rpartition(".")[2] != "lm_head"
@@ -115,13 +115,13 @@ def norms_are_described(ck: Context) -> Iterator[Finding]:
     description = readable(ck)
     if description is None:
         return
-    described = description.labels.keys() | description.other.keys()
     for cls in ck.classes:
         if "weight" in cls.tensors:  # of the bias: NORM-004
             names = tuple(
                 name
                 for norm in filter(is_norm, cls.members)
-                if (name := join(norm, "weight")) not in described
+                if (name := join(norm, "weight")) not in description.labels
+                and name not in description.other
             )
             if names:
                 found = "weight stored, not described"
@@ -131,8 +131,8 @@ def norms_are_described(ck: Context) -> Iterator[Finding]:
 @rule("DESC-028")
 def float_tensors_are_float(ck: Context) -> Iterator[Finding]:
     for label in ("FLOAT_FLATQUANT", "FLOAT_SVD"):
-        names = tuple(name for name, found in ck.labels.items() if found == label)
-        if names:
+        if label in ck.labels.values():
+            names = tuple(name for name, found in ck.labels.items() if found == label)
             yield entries(ck, "DESC-028", label, f"label {label}", "FLOAT", names)
 
 

@@ -63,10 +63,13 @@ def bias_is_described_if_stored(ck: Context) -> Iterator[Finding]:
     extra = tuple(name for name in biases if name not in stored) if ck.readable else ()
     if extra:
         yield entries(ck, "NORM-004", "extra", "bias described, not stored", "no entry", extra)
-    described = description.labels.keys() | description.other.keys()
     for cls in ck.classes:
         names = tuple(join(n, "bias") for n in norms(cls)) if "bias" in cls.tensors else ()
-        bare = tuple(name for name in names if name not in described)
+        bare = tuple(
+            name
+            for name in names
+            if name not in description.labels and name not in description.other
+        )
         if bare:
             yield entries(ck, "NORM-004", "bare", "bias stored, not described", "an entry", bare)
 

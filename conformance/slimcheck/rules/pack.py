@@ -16,6 +16,7 @@ from slimcheck.registry import rule
 from slimspec import layout
 from slimspec.numeric import as_float32
 
+_EXPERTS = f".{EXPERTS}."
 _NUMBERED = (".w1.weight", ".w2.weight", ".w3.weight")
 _ATTENTION = re.compile(r"(?:.*\.)?layers\.\d{1,9}\.self_attn")
 _USABLE: Mapping[str, Callable[[float], bool]] = {
@@ -206,8 +207,10 @@ def numbered_projections_have_their_roles(ck: Context) -> Iterator[Finding]:
     sizes = _Sizes(ck)
     experts: dict[str, dict[str, tuple[int, ...]]] = {}
     for name in ck.labels:
+        if not name.endswith(_NUMBERED):
+            continue
         expert, _, leaf = name.removesuffix(".weight").rpartition(".")
-        if name.endswith(_NUMBERED) and f".{EXPERTS}." in expert:
+        if _EXPERTS in expert:
             found = sizes.of(join(expert, leaf))
             experts.setdefault(expert, {})[leaf] = (found.get("n", 0), found.get("k", 0))
     for expert, shapes in experts.items():
@@ -226,13 +229,13 @@ def experts_are_alike(ck: Context) -> Iterator[Finding]:
     layers: dict[tuple[str, str], dict[int, list[str]]] = {}  # by layer and leaf, then by class
     for number, cls in enumerate(ck.classes):
         for member in cls.members if cls.label else ():
-            layer, inside, rest = member.rpartition(f".{EXPERTS}.")
+            layer, inside, rest = member.rpartition(_EXPERTS)
             if inside:
                 alike = layers.setdefault((layer, rest.partition(".")[2]), {})
-                alike.setdefault(number, []).append(join(member, "weight"))
+                alike.setdefault(number, []).append(member)
     for classes in layers.values():
         if len(classes) > 1:
-            names = [name for alike in classes.values() for name in alike]
+            names = [join(member, "weight") for alike in classes.values() for member in alike]
             yield from _odd(ck, "label", {name: ck.labels[name] for name in names})
             yield from _odd(ck, "shape", _shapes(ck, sizes, names))
 

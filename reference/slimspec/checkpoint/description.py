@@ -63,15 +63,10 @@ def read_description(path: str | Path, *, name: str | None = None) -> Descriptio
     members = file.value if isinstance(file.value, dict) else {}
     if not isinstance(file.value, dict) and not defects:
         defects.append(defect("json-type", name, f"a {type(file.value).__name__}", "an object"))
-    metadata: dict[str, Any] = {}
-    labels: dict[str, str] = {}
-    other: dict[str, Any] = {}
-    keys = metadata_keys()
-    for key, value in members.items():
-        if key.removeprefix(OMNI_PREFIX) in keys:
-            metadata[key] = value
-        elif isinstance(value, str):
-            labels[key] = value
-        else:
-            other[key] = value
+    keys = metadata_keys() | {OMNI_PREFIX + key for key in metadata_keys()}
+    metadata = {key: members[key] for key in members if key in keys}
+    labels = {key: value for key, value in members.items() if type(value) is str}
+    other = {key: value for key, value in members.items() if type(value) is not str}
+    for key in metadata:
+        (labels if key in labels else other).pop(key)
     return Description(path, name, metadata, labels, other, file.duplicates, tuple(defects))

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import Defect, clip, defect
 
 SIZE_LIMIT = 64 << 20  # the description of a model of 1e12 weights is about 20 MB
 DEPTH_LIMIT = 64
 MEMBER_LIMIT = 2_000_000  # a small file of empty lists would otherwise fill the memory
+_NESTED = (dict, list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +87,15 @@ def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
         JsonError: too many members, not UTF-8 without BOM, not JSON, NaN or Infinity, deeper than
             the parser can go, a lone surrogate.
     """
-    members = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+    members = _count(raw, b",[{")
     if members > MEMBER_LIMIT:
         raise JsonError("json-size", f"about {members} members", f"at most {MEMBER_LIMIT}")
     text = _decode(raw)
     duplicates: list[Duplicate] = []
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_collector(duplicates),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = _parse(text)
+        if not _holds_all(value, raw):
+            value = _parse(text, _collector(duplicates))
     except RecursionError:
         raise JsonError(
             "json-depth", "nested too deeply", f"at most {DEPTH_LIMIT} levels"
@@ -106,7 +106,7 @@ def loads(raw: bytes) -> tuple[Any, tuple[Duplicate, ...]]:
         raise
     except ValueError:  # an integer of more digits than Python converts
         raise JsonError("json-number", "an integer of thousands of digits", "64 bits") from None
-    if "\\ud" in text or "\\uD" in text:
+    if "\\" in text and ("\\ud" in text or "\\uD" in text):  # one character is found faster
         _refuse_surrogates(value)
     return value, tuple(duplicates)
 
@@ -134,6 +134,33 @@ def _decode(raw: bytes) -> str:
     except UnicodeDecodeError as error:
         found = f"byte {error.start} is not UTF-8"
         raise JsonError("json-encoding", found, "UTF-8 without BOM") from None
+
+
+def _parse(text: str, collect: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    return json.loads(
+        text, object_pairs_hook=collect, parse_constant=_refuse_constant, parse_float=_finite
+    )
+
+
+def _count(raw: bytes, characters: bytes) -> int:
+    """How many of some characters there are; NumPy is faster than bytes.count where it is many."""
+    codes = np.frombuffer(raw, np.uint8)
+    return sum(int(np.count_nonzero(codes == character)) for character in characters)
+
+
+def _holds_all(value: Any, raw: bytes) -> bool:
+    """Whether no member was lost to a later one of its name, as far as counting tells.
+
+    Every object has its brace and every member its colon, names and strings may have more: where
+    the numbers are equal, nothing is missing. Counting costs a tenth of collecting all pairs.
+    """
+    objects = members = 0
+    nodes = [value] if isinstance(value, dict) else []
+    while nodes:
+        objects += len(nodes)
+        members += sum(map(len, nodes))
+        nodes = [member for node in nodes for member in node.values() if type(member) is dict]
+    return objects == _count(raw, b"{") and members == _count(raw, b":")
 
 
 def _collector(
@@ -176,13 +203,13 @@ def _explain(text: str, error: json.JSONDecodeError) -> JsonError:
 
 
 def _check_depth(value: Any) -> None:
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if isinstance(value, _NESTED) else []
     for _ in range(DEPTH_LIMIT):
         level = [
             member
             for node in level
             for member in (node.values() if isinstance(node, dict) else node)
-            if isinstance(member, dict | list)
+            if isinstance(member, _NESTED)
         ]
         if not level:
             return

@@ -7,6 +7,7 @@ users.md 1.2 row 115.
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain, count
+from operator import itemgetter, sub
 from typing import Any, NamedTuple, overload
 
 from .dtypes import BITS, CODES, TAGS
@@ -75,8 +76,10 @@ class RecordReader:
             members: tensor name -> record.
             complete: whether no member was lost before; otherwise gaps mean nothing.
         """
-        for name in members:
-            if not name.isprintable() or not 0 < len(name) <= NAME_LIMIT:
+        lengths = set(map(len, members)) or {1}
+        printable = all(map(str.isprintable, members))
+        if not printable or not 0 < min(lengths) <= max(lengths) <= NAME_LIMIT:
+            for name in members:
                 self._note_name(name)
         if not self._take_all(members):
             for name, record in members.items():
@@ -104,9 +107,9 @@ class RecordReader:
         """
         records = list(members.values())
         try:
-            dtypes = [record["dtype"] for record in records]
-            stated = [record["shape"] for record in records]
-            offsets = [record["data_offsets"] for record in records]
+            dtypes = list(map(itemgetter("dtype"), records))
+            stated = list(map(itemgetter("shape"), records))
+            offsets = list(map(itemgetter("data_offsets"), records))
             codes = bytes(map(CODES.__getitem__, dtypes))
             shapes = list(map(tuple, stated))
             numbers = list(chain.from_iterable(offsets))
@@ -119,18 +122,19 @@ class RecordReader:
             and {*map(len, offsets)} <= {2}
         ):
             return False
+        shapes = list(map(self._shapes.setdefault, shapes, shapes))
         elements = {shape: _elements(list(shape)) for shape in set(shapes)}
-        begins, ends, room = numbers[::2], numbers[1::2], self._room
-        for shape, dtype, begin, end in zip(shapes, dtypes, begins, ends, strict=True):
+        begins, ends = numbers[::2], numbers[1::2]
+        if numbers and not 0 <= min(numbers) <= max(numbers) <= self._room:
+            return False
+        for shape, dtype, size in zip(shapes, dtypes, map(sub, ends, begins), strict=True):
             count = elements[shape]
-            if count is None or not 0 <= begin <= end <= room:
-                return False
-            if (end - begin) * 8 != count * BITS[dtype]:
+            if count is None or size * 8 != count * BITS[dtype]:
                 return False
         entries, start = self.entries, self._start
         entries.names.extend(members)
         entries.codes.extend(codes)
-        entries.shapes.extend(map(self._shapes.setdefault, shapes, shapes))
+        entries.shapes.extend(shapes)
         entries.begins.extend([start + begin for begin in begins])
         entries.ends.extend([start + end for end in ends])
         return True

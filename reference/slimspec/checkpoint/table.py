@@ -5,7 +5,7 @@ columns).
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -83,6 +83,11 @@ class TensorTable:
     def find(self, name: str) -> int | None:
         """Return the first row of `name`, or None."""
         return self._rows.get(name)
+
+    def absent(self, names: Iterable[str]) -> list[str]:
+        """Return those of `names` that no file holds, in their order."""
+        rows = self._rows  # not through `in`: there may be a million names
+        return [name for name in names if name not in rows]
 
     def row(self, i: int) -> Tensor:
         """Return row `i` as plain Python values."""
