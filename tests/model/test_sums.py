@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,12 @@ import pytest
 from slimspec.model import sums
 
 SIZES = (0, 1, 3, 15, 16, 17, 63, 64, 80, 130, 191, 193, 200, 383, 384, 500)
+ORDERS = (
+    sums.dot,
+    lambda x, w: sums.chained(x, w.T),
+    lambda x, w: sums.tiled(x, w.T),
+    lambda x, w: sums.blocked(x, w.T),
+)
 
 
 def draw(k: int, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +33,8 @@ def test_sums_of_small_integers_are_exact(k: int) -> None:
     x, w = (np.rint(v) for v in draw(k, scale=8))
     exact = (x.astype(np.int64) @ w.astype(np.int64).T).astype(np.float32)
     assert np.array_equal(sums.dot(x, w), exact)
-    assert np.array_equal(sums.weighted(x, w.T), exact)
+    assert np.array_equal(sums.chained(x, w.T), exact)
+    assert np.array_equal(sums.tiled(x, w.T), exact)
     assert np.array_equal(sums.blocked(x, w.T), exact)
     bias = np.arange(5, dtype=np.float32)
     assert np.array_equal(sums.blocked(x, w.T, bias), exact + bias)
@@ -36,7 +44,7 @@ def test_sums_of_small_integers_are_exact(k: int) -> None:
 def test_sums_stay_within_the_bound_of_any_order(k: int) -> None:
     """|sum − Σ| <= (k + 1)·2^-24·Σ|x·w|, exact sums in fractions."""
     x, w = draw(k)
-    for order in (sums.dot(x, w), sums.weighted(x, w.T), sums.blocked(x, w.T)):
+    for order in (f(x, w) for f in ORDERS):
         for i, j in ((0, 0), (2, 4)):
             terms = [
                 Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x[i], w[j], strict=True)
@@ -47,7 +55,7 @@ def test_sums_stay_within_the_bound_of_any_order(k: int) -> None:
 
 def test_rows_do_not_depend_on_each_other() -> None:
     x, w = draw(200)
-    for order in (sums.dot, lambda a, b: sums.weighted(a, b.T), lambda a, b: sums.blocked(a, b.T)):
+    for order in ORDERS:
         assert np.array_equal(order(x, w)[1:2], order(x[1:2], w))
 
 
@@ -66,7 +74,8 @@ def test_bits_are_the_same_without_the_jit() -> None:
         "    r = np.random.default_rng(k)\n"
         "    y, v = (r.standard_normal((n, k)).astype(np.float32) for n in (3, 5))\n"
         "    x, w = (z.astype(np.float16).astype(np.float32) for z in (y, v))\n"
-        "    for s in (sums.dot(x, w), sums.weighted(x, w.T), sums.blocked(y, v.T)):\n"
+        "    half = (sums.dot(x, w), sums.chained(x, w.T), sums.tiled(x, w.T))\n"
+        "    for s in (*half, sums.blocked(y, v.T)):\n"
         "        h.update(s.tobytes())\n"
         "print(h.hexdigest())"
     )
@@ -80,3 +89,26 @@ def test_bits_are_the_same_without_the_jit() -> None:
         for off in ("0", "1")
     }
     assert len(seen) == 1
+
+
+def test_where_each_order_rounds() -> None:
+    """2^24 swallows a one that is added alone, and keeps two that are added together."""
+    ones = np.ones((1, 1100), np.float32)
+
+    def sum_of(order: Callable[..., np.ndarray], *big: tuple[int, float], k: int) -> float:
+        x = np.zeros((1, k), np.float32)
+        for place, value in big:
+            x[0, place] = value
+        return float(order(x, ones[:, :k].T)[0, 0]) - 2.0**24
+
+    large = 2.0**24
+    # tiled: two even ones are a chain of their own tile; an even and an odd one meet at its end
+    assert sum_of(sums.tiled, (0, large), (2, 1), (4, 1), k=64) == 0
+    assert sum_of(sums.tiled, (0, large), (1, 1), (3, 1), k=64) == 2
+    assert sum_of(sums.tiled, (0, large), (32, 1), (33, 1), k=64) == 2
+    assert sum_of(sums.tiled, (0, large), (32, 1), (64, 1), k=96) == 0
+    # chained: 512 products are a chain; with more than 1024 products, 1024
+    assert sum_of(sums.chained, (0, large), (510, 1), (511, 1), k=1024) == 0
+    assert sum_of(sums.chained, (0, large), (512, 1), (513, 1), k=1024) == 2
+    assert sum_of(sums.chained, (0, large), (512, 1), (513, 1), k=1100) == 0
+    assert sum_of(sums.chained, (0, large), (1024, 1), (1025, 1), k=1100) == 2

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from slimspec.numeric import as_float32, mul
 
 from .cache import KVCache
-from .flash import flash_head
 from .numerics import Numerics
 from .rope import cos_sin, rotate
 from .scope import Scope
@@ -59,13 +58,10 @@ def attend(
     out = np.empty((t, h, v.shape[2]), q.dtype)
     for i in range(h):
         g = i // (h // len(k))
-        if numerics.fused_attention:
-            out[:, i] = flash_head(q[i], k[g], v[g], scale, hidden)
-            continue
-        scores = mul(numerics.product(q[i], numerics.prepared(k[g])), scale, numerics.dtype)
+        scores = mul(numerics.batched(q[i], k[g].T), scale, numerics.dtype)
         if hidden is not None:
             scores = np.where(hidden, np.finfo(np.float32).min, as_float32(scores))
-        out[:, i] = numerics.weighted(numerics.softmax(scores), v[g])
+        out[:, i] = numerics.batched(numerics.softmax(scores), v[g])
     return out.reshape(t, h * v.shape[2])
 
 

@@ -29,6 +29,7 @@ from .moe import mixture
 from .mtp import MtpParts, mtp_prefixes
 from .numerics import Numerics
 from .scope import Attend, Linear, Observe, Scope, States
+from .sdpa import attend_fused
 
 
 @dataclass
@@ -131,8 +132,9 @@ class Decoder:
         """
         checkpoint = open_checkpoint(path)
         architecture = read_architecture(checkpoint.config, str(path))
-        numerics = model_numerics(checkpoint, dtype, fused_attention)
-        return cls(architecture, Weights(checkpoint), numerics, linear, states)
+        numerics = model_numerics(checkpoint, dtype)
+        attend = attend_fused if fused_attention else None
+        return cls(architecture, Weights(checkpoint), numerics, linear, states, attend)
 
     def embed(self, tokens: ArrayLike) -> NDArray:
         """Rows of the embedding table. Args: tokens (t,) integers. Returns: (t, hidden) of T."""

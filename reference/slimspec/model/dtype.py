@@ -13,9 +13,7 @@ from .numerics import Numerics
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
-def model_numerics(
-    checkpoint: Checkpoint, dtype: DTypeLike | None, fused_attention: bool = False
-) -> Numerics:
+def model_numerics(checkpoint: Checkpoint, dtype: DTypeLike | None) -> Numerics:
     """The numerics of a checkpoint's own dtype, or of `dtype`.
 
     Raises:
@@ -23,10 +21,10 @@ def model_numerics(
         TypeError: dtype is not float32, float16 or bfloat16.
     """
     if dtype is not None:
-        return Numerics(dtype, fused_attention)
+        return Numerics(dtype)
     tag = checkpoint.model_dtype
     if tag is None:
         raise CheckpointError(
             f"{checkpoint.path}: config.json: torch_dtype is missing, expected one"
         )
-    return Numerics(DTYPES[tag], fused_attention)
+    return Numerics(DTYPES[tag])

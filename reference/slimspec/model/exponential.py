@@ -1,13 +1,15 @@
-"""Two fast exponentials of torch's vector classes, as float32 operations.
+"""Three exponentials of torch's vector classes, as float32 operations; each expects x <= 0.
 
-    exp_u20(x)   2^n · p(r),  n = floor(x·log2 e + 1/2),  r = x − n·ln 2,  p of degree 5
-    exp_fast(x)  bits of round(2^23·(y − q(y − floor y)) + 2^23·127),  y = x·log2 e,  q of degree 3
+    exp_sleef    2^q · (1 + s + s²·p(s)),  q = rint(x·log2 e),  s = x − q·ln 2  within 1 unit
+    exp_degree5  2^n · p(r),  n = floor(x·log2 e + 1/2),  r = x − n·ln 2        within 20 units
+    exp_degree3  bits of round(2^23·(y − p(y − floor y)) + 2^23·127),  y = x·log2 e  within 1e-4
 
-The second is off by up to 1e-4 and serves where the result is rounded to 16 bits anyway. Both give
-0 below ln of the least normal number, and expect x <= 0.
+The first is every `exp` of a vector; the others serve fused attention, the last where its result is
+rounded to 16 bits anyway. Sums over a row run in as many lanes as a vector has.
 
-Source: pytorch aten/src/ATen/cpu/vec/vec256/vec256_float.h and vec512/vec512_float.h (exp_u20,
-fexp_u20), coefficients; Malossi et al., Fast Exponential Computation on SIMD Architectures, 2015.
+Source: pytorch aten/src/ATen/cpu/vec/vec512/vec512_float.h (exp, exp_u20, fexp_u20) and
+functional_base.h (reduce_all); SLEEF src/libm/sleefsimdsp.c (expf at 1.0 ULP), coefficients;
+Malossi et al., Fast Exponential Computation on SIMD Architectures, 2015.
 """
 
 from __future__ import annotations
@@ -15,46 +17,105 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric.power import fused
+from slimspec.numeric import mul
 
 Array = NDArray[np.float32]
-F32 = np.float32
+F32 = np.dtype(np.float32)
+LANES = 16  # of an AVX-512 vector of float32
 
-LOG2_E, LN_2 = F32(1.44269504), F32(0.693147182)
-LEAST = F32(-87.3365402)  # ln of the least normal float32
-U20 = tuple(map(F32, (0.00828929059, 0.0418978221, 0.166676521, 0.499991506, 0.999999701, 1.0)))
-FAST = tuple(
+_LOG2E = np.float32(1.44269504)
+_LN2 = np.float32(0.693147182)
+_LN2_PARTS = (np.float32(0.693145751953125), np.float32(1.428606765330187045e-06))
+_SLEEF = tuple(
     map(
-        F32,
+        np.float32,
+        (0.000198527617612853646, 0.00139304355252534151, 0.00833336077630519867,
+         0.0416664853692054749, 0.166666671633720398, 0.5),
+    )
+)  # fmt: skip
+_DEGREE5 = tuple(
+    map(np.float32, (0.00828929059, 0.0418978221, 0.166676521, 0.499991506, 0.999999701, 1.0))
+)
+_DEGREE3 = tuple(
+    map(
+        np.float32,
         (-0.079204240219773236, -0.22433836478672356, 0.30354260500649682, 0.00010703434948458272),
     )
 )
+_SMALLEST, _LARGEST = np.array([0xC2AEAC50, 0x42B17218], np.uint32).view(np.float32)
+_UNDERFLOW = np.float32(-104)  # below it exp_sleef gives 0
 
 
-def exp_u20(x: Array) -> Array:
-    """e^x within 20 units in the last place. Args: x (...) float32 <= 0. Returns: same shape."""
-    bounded = np.maximum(x, LEAST)
-    n = np.floor(fused(bounded, _like(LOG2_E, x), _like(F32(0.5), x)))
-    r = fused(-n, _like(LN_2, x), bounded)
-    scale = np.ldexp(F32(1), n.astype(np.int32) - 1).astype(F32)
-    return np.where(x < LEAST, F32(0), _horner(U20, r) * scale * F32(2))
+def exp_sleef(x: Array) -> Array:
+    """e^x. Args: x (...) float32, at most 88. Returns: same shape."""
+    bounded = np.maximum(x, _UNDERFLOW)
+    q = np.rint(mul(bounded, _LOG2E, F32))
+    s = _fused(q, -_LN2_PARTS[0], bounded)
+    s = _fused(q, -_LN2_PARTS[1], s)
+    series = _fused(mul(s, s, F32), _horner(_SLEEF, s), s)
+    half = q.astype(np.int32) >> 1
+    up = np.ldexp(np.float32(1) + series, half)
+    return np.where(x < _UNDERFLOW, np.float32(0), np.ldexp(up, q.astype(np.int32) - half))
 
 
-def exp_fast(x: Array) -> Array:
-    """e^x within about 1e-4 of its size. Args: x (...) float32 <= 0. Returns: same shape."""
-    y = np.maximum(x, LEAST) * LOG2_E
-    y = y - _horner(FAST, y - np.floor(y))
-    bits = fused(_like(F32(2**23), x), y, _like(F32(2**23 * 127), x))
-    return np.where(x < LEAST, F32(0), np.rint(bits).astype(np.int32).view(F32))
+def exp_degree5(x: Array) -> Array:
+    """e^x; 0 below ln of the smallest normal. Args: x (...) float32, at most 88."""
+    y = np.clip(x, _SMALLEST, _LARGEST)
+    n = np.floor(_fused(y, _LOG2E, np.float32(0.5)))
+    value = _horner(_DEGREE5, _fused(n, -_LN2, y))
+    power = np.ldexp(np.float32(1), n.astype(np.int32) - 1)
+    result = mul(mul(value, power, F32), np.float32(2), F32)
+    return np.where(x < _SMALLEST, np.float32(0), result)
 
 
-def _horner(coefficients: tuple[np.float32, ...], r: Array) -> Array:
+def exp_degree3(x: Array) -> Array:
+    """e^x; 0 below ln of the smallest normal. Args: x (...) float32, at most 88."""
+    y = mul(np.clip(x, _SMALLEST, _LARGEST), _LOG2E, F32)
+    value = _horner(_DEGREE3, y - np.floor(y))
+    bits = _fused(y - value, np.float32(2**23), np.float32(127 * 2**23))
+    result = np.rint(bits).astype(np.int32).view(np.float32)
+    return np.where(x < _SMALLEST, np.float32(0), result)
+
+
+def lane_sum(p: Array, *, tail_in_lanes: bool) -> Array:
+    """Row sums: 16 lanes down the row, halves folded onto halves.
+
+    Args:
+        p: (t, s) float32.
+        tail_in_lanes: what is left of a row goes to the first lanes before they are folded (a row
+            shorter than a vector: one by one), as in torch's softmax; else one by one at the end,
+            as in its fused attention.
+
+    Returns:
+        (t,) float32.
+    """
+    t, s = p.shape
+    whole = s // LANES * LANES
+    lanes = np.zeros((t, LANES), np.float32)
+    for start in range(0, whole, LANES):
+        lanes += p[:, start : start + LANES]
+    tail = p[:, whole:]
+    if whole and tail_in_lanes:
+        lanes[:, : s - whole] += tail
+        tail = tail[:, :0]
+    width = LANES
+    while width > 1:
+        width //= 2
+        lanes = lanes[:, :width] + lanes[:, width:]
+    total = lanes[:, 0]
+    for column in range(tail.shape[1]):
+        total = total + tail[:, column]
+    return total
+
+
+def _horner(coefficients: tuple[np.float32, ...], x: Array) -> Array:
     """Highest degree first, one fused multiply-add per degree."""
-    value = _like(coefficients[0], r)
-    for c in coefficients[1:]:
-        value = fused(r, value, _like(c, r))
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = _fused(value, x, coefficient)
     return value
 
 
-def _like(c: np.float32, x: Array) -> Array:
-    return np.broadcast_to(c, x.shape)
+def _fused(a: Array, b: Array | np.float32, c: Array | np.float32) -> Array:
+    """fl32(a·b + c): the product is exact in float64, so at most one rounding is doubled."""
+    return (a.astype(np.float64) * b + np.float64(c)).astype(np.float32)

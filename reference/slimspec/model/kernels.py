@@ -57,26 +57,34 @@ def dot(x: NDArray, w: NDArray, out: NDArray) -> None:
 
 
 @njit(nogil=True, cache=True)
-def weighted(p: NDArray, v: NDArray, sums: NDArray) -> None:
-    """Partial sums of `sums.weighted`; p (t, s), v (s, d), sums (4, t, d) float32, zero before."""
-    whole = p.shape[1] // 4 * 4
-    for i in range(p.shape[0]):
-        for s in range(p.shape[1]):
-            part = s % 4 if s < whole else 0
-            for j in range(v.shape[1]):
-                sums[part, i, j] += p[i, s] * v[s, j]
+def _chain(row, panel, start, stop, step, chain):  # type: ignore[no-untyped-def]
+    """chain[j] = Σ row[p]·panel[p, j] over p = start, start + step, .. < stop, fused."""
+    chain[:] = ZERO
+    for p in range(start, stop, step):
+        a = row[p]
+        for j in range(chain.size):
+            chain[j] = fma(a, panel[p, j], chain[j])
 
 
 @njit(nogil=True, cache=True)
-def blocked(x: NDArray, wt: NDArray, size: int, out: NDArray) -> None:
-    """As `sums.blocked`; x (t, k), wt (k, n), out (t, n) float32 with the bias in it."""
-    k, n = wt.shape
-    chain = np.empty(n, np.float32)
+def chains(x: NDArray, panel: NDArray, size: int, out: NDArray) -> None:
+    """As `sums._chains`; x (t, k), panel (k, n), out (t, n) float32, added to."""
+    chain = np.empty(panel.shape[1], np.float32)
     for i in range(x.shape[0]):
-        for start in range(0, k, size):
-            chain[:] = ZERO
-            for p in range(start, min(start + size, k)):
-                for j in range(n):
-                    chain[j] = fma(x[i, p], wt[p, j], chain[j])  # type: ignore[call-arg]
-            for j in range(n):
+        for start in range(0, x.shape[1], size):
+            _chain(x[i], panel, start, min(start + size, x.shape[1]), 1, chain)
+            for j in range(chain.size):
                 out[i, j] += chain[j]
+
+
+@njit(nogil=True, cache=True)
+def tiled(x: NDArray, panel: NDArray, size: int, out: NDArray) -> None:
+    """As `sums.tiled`; x (t, k), panel (k, n), out (t, n) float32, added to."""
+    even, odd = np.empty(panel.shape[1], np.float32), np.empty(panel.shape[1], np.float32)
+    for i in range(x.shape[0]):
+        for start in range(0, x.shape[1], size):
+            stop = min(start + size, x.shape[1])
+            _chain(x[i], panel, start, stop, 2, even)
+            _chain(x[i], panel, start + 1, stop, 2, odd)
+            for j in range(even.size):
+                out[i, j] += even[j] + odd[j]

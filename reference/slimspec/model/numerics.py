@@ -18,7 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from slimspec.matmul.swiglu import exp_float32
 from slimspec.numeric import add, as_float32, div, model_dtype, mul, to_dtype
 
-from .sums import blocked, dot, weighted
+from .exponential import exp_sleef, lane_sum
+from .sums import blocked, chained, dot, tiled
 
 F32 = np.dtype(np.float32)
 
@@ -29,25 +30,20 @@ class Numerics:
 
     Attributes:
         dtype: T, of weights and activations: float32, float16 or bfloat16.
-        fused_attention: scores and their softmax stay float32 (torch's scaled_dot_product_attention
-            on a CPU), else each step is rounded to T (eager attention).
     """
 
     dtype: np.dtype
-    fused_attention: bool
 
-    def __init__(self, dtype: DTypeLike = F32, fused_attention: bool = False) -> None:
+    def __init__(self, dtype: DTypeLike = F32) -> None:
         object.__setattr__(self, "dtype", model_dtype(dtype))
-        object.__setattr__(self, "fused_attention", fused_attention)
 
     def round(self, x: NDArray) -> NDArray:
         """Round once to T. Args: x (...) float. Returns: same shape, of T."""
         return to_dtype(x, self.dtype)
 
     def prepared(self, w: NDArray) -> NDArray[np.float32]:
-        """A weight (n, k) as `product` reads it: rounded to T, widened; (k, n) if T is float32."""
-        wide = as_float32(self.round(w))
-        return np.ascontiguousarray(wide.T if self.dtype == F32 else wide)
+        """A weight (n, k) as `product` reads it: rounded to T, widened, (k, n)."""
+        return np.ascontiguousarray(as_float32(self.round(w)).T)
 
     def product(self, x: NDArray, w: NDArray[np.float32], bias: NDArray | None = None) -> NDArray:
         """T(x·wᵀ + bias): one rounding after the sum and the bias.
@@ -57,24 +53,30 @@ class Numerics:
         b = None if bias is None else as_float32(self.round(bias))
         if self.dtype == F32:
             return blocked(as_float32(x), w, b)
-        y = dot(as_float32(x), w)
+        one_row = self.dtype == np.float16 and len(x) == 1
+        y = dot(as_float32(x), w.T) if one_row else self._sums(x, w)
         return self.round(y) if b is None else add(y, b, self.dtype)
 
-    def weighted(self, p: NDArray, v: NDArray) -> NDArray:
-        """T(p·v). Args: p (t, s) of T, v (s, d) of T. Returns: (t, d) of T."""
-        return self.round(
-            (blocked if self.dtype == F32 else weighted)(as_float32(p), as_float32(v))
-        )
+    def batched(self, a: NDArray, b: NDArray) -> NDArray:
+        """T(a·b), the product of one head. Args: a (t, k), b (k, n) of T. Returns: (t, n) of T."""
+        if self.dtype == F32:
+            return blocked(a, b)
+        return self.round(self._sums(a, as_float32(b)))
+
+    def _sums(self, a: NDArray, b: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (chained if self.dtype == np.float16 else tiled)(as_float32(a), b)
 
     def softmax(self, scores: NDArray) -> NDArray:
-        """T(e^(s − max s) / Σ e^(s − max s)) over the last axis, inside in float32.
+        """T(e^(s − max s) · (1 / Σ e^(s − max s))) over the last axis, inside in float32.
 
         Args: scores (..., s) float. Returns: same shape, `dtype`.
+        Source: pytorch aten/src/ATen/native/cpu/SoftMaxKernel.cpp (vec_host_softmax_lastdim).
         """
         wide = as_float32(scores)
-        e = exp_float32(wide - wide.max(axis=-1, keepdims=True))
-        total = e.sum(axis=-1, keepdims=True, dtype=np.float64).astype(F32)
-        return div(e, total, self.dtype)
+        e = exp_sleef(wide - wide.max(axis=-1, keepdims=True))
+        total = lane_sum(e.reshape(-1, e.shape[-1]), tail_in_lanes=True)
+        inverse = np.float32(1) / total.reshape(*e.shape[:-1], 1)
+        return mul(e, inverse, self.dtype)
 
     def silu(self, x: NDArray) -> NDArray:
         """T(x / (1 + e^−x)), inside in float32. Args: x (...) float. Returns: `dtype`.

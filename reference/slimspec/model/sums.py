@@ -1,21 +1,27 @@
-"""Sums of products in the orders that torch takes on a CPU with AVX2.
+"""Sums of products in the orders that torch takes on a CPU with AMX and AVX-512 FP16.
 
-A float32 sum depends on its order; these three orders are definite, for any machine and thread:
+A float32 sum depends on its order; these four orders are definite, for any machine and thread:
 
-    dot       16-bit x·wᵀ: 64 lanes k mod 64, halves folded onto halves; then what is left, in
-              vectors of 16 (8 lanes, folded likewise), then one by one
-    weighted  16-bit p·v: four sums k mod 4, what is left onto the first; ((s0 + s1) + s2) + s3
+    tiled     bfloat16: tiles of 32 products, the even ones a chain and the odd ones another; their
+              sum is added to the tiles before
+    chained   float16: blocks of 512 products (1024 where k is more than 1024), each a chain; block
+              sums are added in turn
+    dot       float16, one row of x: 64 lanes k mod 64, halves folded onto halves; then what is
+              left, in vectors of 16 (8 lanes, folded likewise), then one by one
     blocked   float32: blocks of at most 192 products, each a chain of fused multiply-adds; block
               sums are added to the bias (or 0) in turn
 
 Products of 16-bit floats are exact in float32, so fusing changes nothing there. The float32 order
 is that of the vendor library for most shapes; with a handful of rows it takes other ones.
 
-Source: pytorch aten/src/ATen/native/cpu/ReducedPrecisionFloatGemvFastPathKernel.cpp (dot),
-BlasKernel.cpp (gemm_notrans_, sum); blocked: found by experiment with torch 2.13 on MKL.
+Source: pytorch aten/src/ATen/native/cpu/ReducedPrecisionFloatGemvFastPathKernel.cpp (dot);
+tiled: Intel Instruction Set Extensions Reference, TDPBF16PS; chained: oneDNN with AVX512_FP16,
+blocked: MKL, both found by experiment with torch 2.13. The recorded runs follow all of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +30,8 @@ from slimspec.numeric.jit import jit_enabled
 from slimspec.numeric.power import fused
 
 Array = NDArray[np.float32]
-LANES, VECTOR, BLOCK = 64, 16, 192
+LANES, VECTOR, BLOCK, CHAIN, TILE = 64, 16, 192, 512, 32
+PANEL, FEW_ROWS = 64, 3  # columns taken together where there are more rows
 
 
 def dot(x: Array, w: Array) -> Array:
@@ -48,23 +55,32 @@ def dot(x: Array, w: Array) -> Array:
     return out
 
 
-def weighted(p: Array, v: Array) -> Array:
-    """Σ_s p[i, s]·v[s, j] for 16-bit values held in float32.
+def chained(x: Array, wt: Array) -> Array:
+    """Σ_k x[i, k]·wt[k, j] for float16 values held in float32.
 
-    Args: p (t, s), v (s, d) float32. Returns: (t, d) float32.
+    Args: x (t, k), wt (k, n) float32. Returns: (t, n) float32.
     """
-    sums = np.zeros((4, p.shape[0], v.shape[1]), np.float32)
+    out = np.zeros((x.shape[0], wt.shape[1]), np.float32)
+    return _chains(x, wt, CHAIN if x.shape[1] <= 2 * CHAIN else 2 * CHAIN, out)
+
+
+def tiled(x: Array, wt: Array) -> Array:
+    """Σ_k x[i, k]·wt[k, j] for bfloat16 values held in float32.
+
+    Args: x (t, k), wt (k, n) float32. Returns: (t, n) float32.
+    """
+    out = np.zeros((x.shape[0], wt.shape[1]), np.float32)
     if jit_enabled():
         from . import kernels
 
-        kernels.weighted(np.ascontiguousarray(p), np.ascontiguousarray(v), sums)
-    else:
-        whole = p.shape[1] // 4 * 4
-        with np.errstate(all="ignore"):
-            for s in range(p.shape[1]):
-                sums[s % 4 if s < whole else 0] += p[:, s, None] * v[s]
+        return _in_panels(kernels.tiled, x, wt, TILE, out)
     with np.errstate(all="ignore"):
-        return ((sums[0] + sums[1]) + sums[2]) + sums[3]
+        for start in range(0, x.shape[1], TILE):
+            halves = np.zeros((2, *out.shape), np.float32)
+            for p in range(start, min(start + TILE, x.shape[1])):
+                halves[p % 2] += x[:, p, None] * wt[p]
+            out += halves[0] + halves[1]
+    return out
 
 
 def blocked(x: Array, wt: Array, bias: Array | None = None) -> Array:
@@ -75,12 +91,20 @@ def blocked(x: Array, wt: Array, bias: Array | None = None) -> Array:
     out = np.zeros((x.shape[0], wt.shape[1]), np.float32)
     if bias is not None:
         out[:] = bias
-    size = block_size(x.shape[1])
+    return _chains(x, wt, block_size(x.shape[1]), out)
+
+
+def block_size(k: int) -> int:
+    """Products per block: 192, or half of k where k is more than one block and less than two."""
+    return (k + 1) // 2 if BLOCK < k < 2 * BLOCK else BLOCK
+
+
+def _chains(x: Array, wt: Array, size: int, out: Array) -> Array:
+    """Add to `out` the chains of `size` products, one after the other."""
     if jit_enabled():
         from . import kernels
 
-        kernels.blocked(np.ascontiguousarray(x), np.ascontiguousarray(wt), size, out)
-        return out
+        return _in_panels(kernels.chains, x, wt, size, out)
     with np.errstate(all="ignore"):
         for start in range(0, x.shape[1], size):
             chain = np.zeros_like(out)
@@ -91,9 +115,16 @@ def blocked(x: Array, wt: Array, bias: Array | None = None) -> Array:
     return out
 
 
-def block_size(k: int) -> int:
-    """Products per block: 192, or half of k where k is more than one block and less than two."""
-    return (k + 1) // 2 if BLOCK < k < 2 * BLOCK else BLOCK
+def _in_panels(kernel: Callable[..., None], x: Array, wt: Array, size: int, out: Array) -> Array:
+    """Call a kernel for panels of columns, each of which stays in the cache for all rows."""
+    x = np.ascontiguousarray(x)
+    width = PANEL if len(x) > FEW_ROWS else max(1, wt.shape[1])
+    for first in range(0, wt.shape[1], width):
+        columns = slice(first, first + width)
+        part = out[:, columns].copy()
+        kernel(x, np.ascontiguousarray(wt[:, columns]), size, part)
+        out[:, columns] = part
+    return out
 
 
 def _lanes(x: Array, w: Array, lanes: int) -> Array:
