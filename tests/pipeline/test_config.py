@@ -105,7 +105,8 @@ def test_misspelt_parameter_gets_a_suggestion() -> None:
 BROKEN = [
     ({"device_type": "npu"}, "set device_type cpu"),
     ({"trust_remote_code": True}, "never runs code"),
-    ({"use_reduce_quant": True}, "use_reduce_quant False"),
+    ({"use_reduce_quant": True, "tp_size": 3}, "set tp_size to one of them"),
+    ({"use_reduce_quant": True, "tp_size": 2, "a_bit": 16}, "set w_bit 8, a_bit 8"),
     ({"tp_size": 4}, "set tp_size 1"),
     ({"co_sparse": True}, "w_bit 4 and a_bit 8"),
     ({"is_lowbit": True}, "set w_bit 4"),

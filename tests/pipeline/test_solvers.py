@@ -15,14 +15,15 @@ from slimspec.cli import main
 from slimspec.numeric import as_float32
 from slimspec.pipeline.calibration.samples import encode_texts, read_texts
 from slimspec.pipeline.config import parse_config
+from slimspec.pipeline.config_rules import Choice
 from slimspec.pipeline.quantize import open_float, quantize_directory
 from slimspec.pipeline.quantize_config import Extra, prepare
 from slimspec.pipeline.recipe import Rule
-from slimspec.pipeline.solvers import WeightSolver
-from slimspec.quantize.minmax import IntegerWeight
+from slimspec.pipeline.solvers import make_solver
 from slimspec.schemes import Linear
 
 Build = Callable[..., Path]
+CONFIG = parse_config({"w_bit": 8, "a_bit": 16})
 FIRST = "model.layers.0.self_attn.q_proj"
 
 
@@ -115,24 +116,37 @@ def test_mistake_is_one_line(
 
 
 def test_linear_that_no_text_reaches_is_named() -> None:
-    solver = WeightSolver(("W8A16",), _most_negative, keeps=True)
+    linear = Linear(np.ones((4, 4), np.float32), None, "other")
+    solver = make_solver(CONFIG, Choice("W8A16", {}), "GPTQ")
+    assert solver is not None
     solver.see("seen", np.ones((2, 4), np.float32))
-    rule = Rule("*", "W8A16")
-    solver(Linear(np.ones((4, 4), np.float32), None, "seen"), rule)
     with pytest.raises(CheckpointError, match="other: no calibration text reaches this linear"):
-        solver(Linear(np.ones((4, 4), np.float32), None, "other"), rule)
-
-
-def _most_negative(linear: Linear, rule: Rule, x: np.ndarray | None) -> IntegerWeight:
-    one = np.ones((len(linear.weight), 1), np.float32)
-    return IntegerWeight(np.full(linear.weight.shape, -128, np.int8), one, 0 * one)
+        solver(linear, Rule("*", "W8A16"))
 
 
 @pytest.mark.parametrize(("symmetric", "least"), [(True, -127), (False, -128)])
 def test_file_has_no_most_negative_integer_in_symmetric_weights(
     symmetric: bool, least: int
 ) -> None:
-    solver = WeightSolver(("W8A16",), _most_negative, bounded=True)
-    linear, rule = Linear(np.ones((4, 4), np.float32)), Rule("*", "W8A16", {"symmetric": symmetric})
-    assert solver(linear, rule).q.min() == -128
-    assert solver.stored(linear, rule).q.min() == least
+    """A float16 scale below max/127 makes the largest magnitude -128; the run keeps it."""
+    w = np.full((1, 64), -1.0, np.float32)
+    w[0, :32] = np.linspace(-0.9, 1, 32)
+    solver = make_solver(CONFIG, Choice("W8A16", {}), "HQQ")
+    assert solver is not None
+    made = solver(Linear(w), Rule("*", "W8A16", {"symmetric": symmetric}))
+    assert made.stored.q.min() == least
+    assert made.seen.min() == pytest.approx(-1, abs=0.01)
+
+
+def test_run_sees_outliers_on_their_own_grid() -> None:
+    """The file has one scale per row; the run has the outliers' own, a unit apart."""
+    config = parse_config({"w_bit": 4, "a_bit": 8, "is_lowbit": True, "calib_texts": ["a"]})
+    solver = make_solver(config, Choice("W8A8S", {}), "MinMax")
+    assert solver is not None
+    w = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
+    made = solver(Linear(w), Rule("*", "W8A8S"))
+    from_file = made.stored.q * made.stored.scale
+    far = np.abs(made.stored.q) >= 7
+    assert (made.seen == from_file)[~far].all()
+    assert (made.seen != from_file)[far].any()
+    np.testing.assert_allclose(made.seen, from_file, rtol=2.0**-22)

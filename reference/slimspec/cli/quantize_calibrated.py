@@ -35,6 +35,7 @@ def run_calibrated(args: argparse.Namespace, given: dict[str, Any], recipe: Reci
         table=args.sensitivity,
         recipe=recipe,
         w_method=args.w_method,
+        per_device=args.per_device,
     )
     done = quantize_by_config(
         args.source, out, config, extra, overwrite=args.overwrite, bar=progress_bar

@@ -52,6 +52,7 @@ def per_tensor(c: Config) -> bool:
     return c.mm_tensor and "mm_tensor" in c.given
 
 
+TP_SIZES = (2, 4, 8, 16)  # msmodelslim simulate_tp
 CONFLICTS = (
     Conflict(
         lambda c: c.device_type == "npu",
@@ -63,9 +64,14 @@ CONFLICTS = (
         "whose architecture is not built in cannot be calibrated)",
     ),
     Conflict(
-        lambda c: c.use_reduce_quant,
-        "use_reduce_quant: the scales of sums between ranks come from a distributed run and are "
-        "not made here; set use_reduce_quant False",
+        lambda c: c.use_reduce_quant and c.tp_size not in TP_SIZES,
+        f"use_reduce_quant: ranks are simulated for tp_size {' or '.join(map(str, TP_SIZES))}; set "
+        "tp_size to one of them",
+    ),
+    Conflict(
+        lambda c: c.use_reduce_quant and (c.w_bit != 8 or c.a_bit != 8 or c.is_dynamic),
+        "use_reduce_quant: sums are quantized behind W8A8 linears only; set w_bit 8, a_bit 8 and "
+        "is_dynamic False",
     ),
     Conflict(
         lambda c: c.tp_size != 1 and not c.use_reduce_quant,

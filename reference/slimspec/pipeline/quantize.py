@@ -18,6 +18,7 @@ from slimspec.pipeline.additions import attention_metadata, write_additions
 from slimspec.pipeline.calibrate import Calibration
 from slimspec.pipeline.calibration.source import FoldedWeights
 from slimspec.pipeline.linear_check import check_made
+from slimspec.pipeline.parallel import parallel_metadata, parallel_tensors
 from slimspec.pipeline.recipe import Recipe, Rule, model_quant_type
 from slimspec.pipeline.select import linear_modules
 from slimspec.pipeline.solvers import WeightSolver
@@ -117,7 +118,7 @@ def quantize_directory(
         model_quant_type=_quant_type(plan, rules.values()),
         group_size=_group_size(plan, rules.values()),
         part_file_size=limit,
-        metadata=attention_metadata(calibration, plan.profile) if calibration else None,
+        metadata=_metadata(calibration, plan.profile),
         overwrite=overwrite,
     ) as writer:
         changes = {**(plan.recipe.config if plan.recipe else {}), **plan.config}
@@ -135,6 +136,12 @@ def quantize_directory(
     if saturated:
         _LOG.warning("%s", _saturation(saturated))
     return len(quantized)
+
+
+def _metadata(calibration: Calibration | None, profile: str) -> dict[str, Any]:
+    if calibration is None:
+        return {}
+    return attention_metadata(calibration, profile) | parallel_metadata(calibration, profile)
 
 
 def _saturation(modules: list[str]) -> str:
@@ -204,20 +211,31 @@ def _write_linear(
     """Write one linear; return whether its quant_bias overflowed."""
     bias = weights.stored(f"{module}.bias") if f"{module}.bias" in weights else None
     linear = Linear(weights.stored(f"{module}.weight"), bias, module)
+    sums = plan.calibration.communication.get(module) if plan.calibration else None
+    known = layout.rules(rule.type, plan.profile)
     try:
-        scheme = schemes.get(rule.type)
-        quantized = _quantize(linear, scheme, rule, plan)
-        tensors = scheme.tensors(quantized, plan.profile, str(tag_of(linear.weight.dtype)))
-        known = layout.rules(rule.type, plan.profile)
-        check_made(scheme, quantized, known, tensors)
+        if sums is None:
+            tensors = _tensors(linear, rule, plan)
+        else:
+            tensors = parallel_tensors(linear, sums, lambda part: _tensors(part, rule, plan))
     except ValueError as error:
         named = "" if module in str(error) else f"{module}.weight: "
         hint = _hint(str(error), module, plan)
         raise CheckpointError(f"{weights.checkpoint.path}: {named}{error}{hint}") from None
     for suffix, array in tensors.items():
-        label = rule.type if layout.SELF in known[suffix].labels else known[suffix].labels[0]
+        labels = known[suffix].labels if suffix in known else (layout.SELF,)  # else of a rank
+        label = rule.type if layout.SELF in labels else labels[0]
         writer.write(f"{module}.{suffix}", array, label)
     return "quant_bias" in tensors and bool((tensors["quant_bias"] == _INT32_MIN).any())
+
+
+def _tensors(linear: Linear, rule: Rule, plan: Plan) -> dict[str, NDArray]:
+    """Return suffix -> array of one quantized linear. Raises: ValueError: it does not suit."""
+    scheme = schemes.get(rule.type)
+    quantized = _quantize(linear, scheme, rule, plan)
+    tensors = scheme.tensors(quantized, plan.profile, str(tag_of(linear.weight.dtype)))
+    check_made(scheme, quantized, layout.rules(rule.type, plan.profile), tensors)
+    return tensors
 
 
 def _hint(problem: str, module: str, plan: Plan) -> str:
@@ -234,7 +252,7 @@ def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> Quantiz
     seen = plan.calibration.inputs.get(linear.name) if plan.calibration else None
     if plan.solver is not None and plan.solver.takes(rule.type):
         given = Options(variant, input_params=seen)
-        return scheme.assemble(linear, plan.solver.stored(linear, rule), given)
+        return scheme.assemble(linear, plan.solver(linear, rule).stored, given)
     options = dict(rule.options)
     if seen is not None:
         options.pop("activation_symmetric", None)  # it is in the parameters

@@ -19,12 +19,13 @@ from slimspec.observe.activation import MIXED
 from slimspec.quantize.affine import Variant
 
 from .calibrate import Calibration, CalibrationRun
+from .calibration.communication import Parallel
 from .calibration.fake_linear import takes_range
 from .calibration.samples import encode_texts, read_texts
 from .calibration.settings import LOWBIT, Settings
 from .calibration.source import FoldedWeights
 from .config import MIN_MAX, QuantizationConfig
-from .config_rules import check, choose, needs_texts
+from .config_rules import Choice, check, choose, needs_texts
 from .fallback import Sensitivity, last_linear, level, match_names, most_sensitive
 from .quantize import VARIANTS, Plan, open_float, quantize_directory
 from .recipe import KEEP, Recipe, Rule, load
@@ -53,6 +54,7 @@ class Extra:
         table: measure the sensitivity of every linear also where nothing asks for it.
         recipe: types by module instead of one for all.
         w_method: how weights are found: MinMax, GPTQ or HQQ.
+        per_device: with use_reduce_quant, a reduce_scale for each device (enable_per_device_quant).
     """
 
     producer: str = "A0"
@@ -63,6 +65,7 @@ class Extra:
     table: bool = False
     recipe: Recipe | None = None
     w_method: str = MIN_MAX
+    per_device: bool = False
 
 
 @dataclass
@@ -116,6 +119,7 @@ def prepare(
     last = last_linear(linears)
     if config.disable_last_linear and last is not None and last not in kept:
         kept.append(last)
+    parallel = parallel_of(config, choice, extra, float_model)
     done = Done(extra.recipe.name if extra.recipe else choice.type)
     solver = make_solver(config, choice, extra.w_method)
     if extra.w_method != MIN_MAX and VARIANTS[profile_of(extra)] != "v0":
@@ -133,7 +137,7 @@ def prepare(
         settings = settings_of(config, extra, VARIANTS[profile_of(extra)])
         count = level(config.disable_level)
         calibration, more = _calibrate(
-            float_model, tokens, settings, rules, kept, count, solver, extra, bar
+            float_model, tokens, settings, rules, kept, count, solver, parallel, extra, bar
         )
         kept += more
         done.table, done.smoothed = calibration.sensitivity, len(calibration.smoothed)
@@ -159,6 +163,7 @@ def _calibrate(
     kept: Sequence[str],
     count: int,
     solver: WeightSolver | None,
+    parallel: Parallel | None,
     extra: Extra,
     bar: Bar,
 ) -> tuple[Calibration, list[str]]:
@@ -181,13 +186,35 @@ def _calibrate(
             measured = [row for row in run.result.sensitivity if row.name in rules]
             more = most_sensitive(measured, count, without=kept)
         if observes:
-            run.observe(_without(rules, [*kept, *more]), solver=solver)
+            run.observe(_without(rules, [*kept, *more]), solver=solver, parallel=parallel)
     return run.result, more
 
 
 def profile_of(extra: Extra) -> str:
     """The producer profile to write: that of the recipe, if there is one."""
     return extra.recipe.producer if extra.recipe else extra.producer
+
+
+def parallel_of(
+    config: QuantizationConfig, choice: Choice, extra: Extra, float_model: Checkpoint
+) -> Parallel | None:
+    """Return the ranks to simulate. Raises: CheckpointError: a choice that no producer writes."""
+    if not config.use_reduce_quant:
+        return None
+    members = float_model.config.value if float_model.config else {}
+    problems = {
+        "pdmix: W8A8_MIX": extra.mix,
+        "producer A1": VARIANTS[profile_of(extra)] != "v0",
+        "a recipe": extra.recipe is not None,
+        "a model with experts": bool({"num_experts", "n_routed_experts"} & members.keys()),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise CheckpointError(
+                f"use_reduce_quant: not with {problem}, which no producer's directory shows; set "
+                "use_reduce_quant False"
+            )
+    return Parallel(config.tp_size, extra.per_device)
 
 
 def all_linears(float_model: Checkpoint) -> list[str]:

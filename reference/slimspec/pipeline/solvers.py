@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from slimspec import schemes
 from slimspec.checkpoint import CheckpointError
+from slimspec.numeric import as_float32, to_dtype
+from slimspec.quantize.affine import dequantize_rows
 from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
 from slimspec.schemes import Linear
 from slimspec.sparse.cosparse import quantize_cosparse
-from slimspec.sparse.lowbit import LowBitOptions, w8a8s_weight
+from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit, w8a8s_weight
 
 from .config import MIN_MAX, QuantizationConfig
 from .config_rules import Choice, per_tensor
@@ -31,25 +33,37 @@ from .recipe import Rule
 WEIGHT_ONLY = ("W8A16", "W4A16")
 SPARSE = ("W8A8S",)
 
-Solve = Callable[[Linear, Rule, NDArray | None], IntegerWeight]
+
+@dataclass(frozen=True)
+class Solved:
+    """One weight.
+
+    Attributes:
+        stored: as the file has it.
+        seen: as a run sees it, float32 [n, k]; the dtype of the model is not yet applied.
+    """
+
+    stored: IntegerWeight
+    seen: NDArray[np.float32]
+
+
+Solve = Callable[[Linear, Rule, NDArray | None], Solved]
 
 
 @dataclass
 class WeightSolver:
-    """Makes the integers of the linears of some types; those of others are min-max.
+    """Makes the weights of the linears of some types; those of others are min-max.
 
     Attributes:
         types: labels of those types.
         solve: makes one weight, also from the first input [t, k] if `keeps` is set.
         keeps: the first input of each linear is kept.
-        bounded: symmetric integers go to the file without their most negative one (math.md 1.5).
         inputs: what was kept, by linear.
     """
 
     types: tuple[str, ...]
     solve: Solve
     keeps: bool = False
-    bounded: bool = False
     inputs: dict[str, NDArray] = field(default_factory=dict)
 
     def takes(self, label: str) -> bool:
@@ -61,8 +75,8 @@ class WeightSolver:
         if self.keeps:
             self.inputs.setdefault(name, x)
 
-    def __call__(self, linear: Linear, rule: Rule) -> IntegerWeight:
-        """Return the weight as a run sees it. Raises: CheckpointError: no text reached it."""
+    def __call__(self, linear: Linear, rule: Rule) -> Solved:
+        """Make one weight. Raises: CheckpointError: an input is needed, and no text gave one."""
         x = self.inputs.get(linear.name)
         if self.keeps and x is None:
             raise CheckpointError(
@@ -70,14 +84,6 @@ class WeightSolver:
                 "inputs: add texts, or put it in disable_names"
             )
         return self.solve(linear, rule, x)
-
-    def stored(self, linear: Linear, rule: Rule) -> IntegerWeight:
-        """Return the weight as it goes to the file."""
-        made = self(linear, rule)
-        if not (self.bounded and rule.options.get("symmetric", True)):
-            return made
-        least = 1 - 2 ** (schemes.get(rule.type).bits - 1)
-        return IntegerWeight(np.maximum(made.q, np.int8(least)), made.scale, made.offset)
 
 
 def make_solver(config: QuantizationConfig, choice: Choice, w_method: str) -> WeightSolver | None:
@@ -92,7 +98,7 @@ def make_solver(config: QuantizationConfig, choice: Choice, w_method: str) -> We
                 f"is_lowbit False, or w_method {MIN_MAX}"
             )
         gptq = w_method == "GPTQ"
-        return WeightSolver(WEIGHT_ONLY, _gptq if gptq else _hqq, keeps=gptq, bounded=True)
+        return WeightSolver(WEIGHT_ONLY, _gptq if gptq else _hqq, keeps=gptq)
     if choice.type != "W8A8S":
         return None
     if config.co_sparse and not config.is_lowbit:
@@ -114,28 +120,31 @@ def lowbit_options(config: QuantizationConfig) -> LowBitOptions:
 
 def _cosparse(
     fraction: float, per_channel: bool, linear: Linear, rule: Rule, x: NDArray | None
-) -> IntegerWeight:
+) -> Solved:
     made = quantize_cosparse(linear.weight, fraction, per_channel=per_channel)
-    return IntegerWeight(made.q, made.scale, np.zeros_like(made.scale))
+    scale = to_dtype(made.scale, linear.weight.dtype)  # as recorded, unlike that of low bit
+    return Solved(IntegerWeight(made.q, scale, np.zeros_like(scale)), made.approximate)
 
 
-def _lowbit(options: LowBitOptions, linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
-    return w8a8s_weight(linear.weight, options=options)
+def _lowbit(options: LowBitOptions, linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
+    seen = quantize_lowbit(linear.weight, options).approximate
+    return Solved(w8a8s_weight(linear.weight, options), seen)
 
 
-def _hqq(linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
-    return quantize_hqq(
+def _hqq(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
+    made = quantize_hqq(
         linear.weight,
         bits=schemes.get(rule.type).bits,
         symmetric=rule.options.get("symmetric", True),
         per_tensor=rule.options.get("per_tensor", False),
         name=f"{linear.name}.weight",
     )
+    return _bounded(made, rule)
 
 
-def _gptq(linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
+def _gptq(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
     assert x is not None
-    return quantize_gptq(
+    made = quantize_gptq(
         linear.weight,
         [x],
         bits=schemes.get(rule.type).bits,
@@ -144,6 +153,15 @@ def _gptq(linear: Linear, rule: Rule, x: NDArray | None) -> IntegerWeight:
         granularity="tensor" if rule.options.get("per_tensor") else "channel",
         name=f"{linear.name}.weight",
     )
+    return _bounded(made, rule)
 
 
-__all__ = ["WeightSolver", "lowbit_options", "make_solver"]
+def _bounded(made: IntegerWeight, rule: Rule) -> Solved:
+    """Symmetric integers go to the file without their most negative one (math.md 1.5)."""
+    q, scale, offset = made.q, as_float32(made.scale), as_float32(made.offset)
+    if rule.options.get("symmetric", True):
+        q = np.maximum(q, np.int8(1 - 2 ** (schemes.get(rule.type).bits - 1)))
+    return Solved(IntegerWeight(q, made.scale, made.offset), dequantize_rows(made.q, scale, offset))
+
+
+__all__ = ["Solved", "WeightSolver", "lowbit_options", "make_solver"]

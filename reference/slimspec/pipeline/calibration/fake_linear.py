@@ -22,6 +22,7 @@ from slimspec.quantize.affine import dequantize_rows
 from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
 from slimspec.schemes import InputParams, Linear
 
+from .communication import SHARD, Communication, Parallel, row_parallel
 from .observers import RunningInput, fake_input, fake_tokens
 from .settings import Settings
 
@@ -38,6 +39,7 @@ class CalibrationLinear:
 
     Attributes:
         inputs: what was observed, by linear.
+        communication: what the ranks of a linear sent, by linear.
         frozen: use the parameters as they are and observe no more.
     """
 
@@ -48,16 +50,19 @@ class CalibrationLinear:
         settings: Settings,
         methods: Callable[[str], int],
         solver: WeightSolver | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
         """Prepare a run.
 
         Args: rules: type of each linear, those not named stay float; methods: act_method 1 or 2 of
-            a linear; solver: makes weights that are not min-max.
+            a linear; solver: makes weights that are not min-max; parallel: ranks that quantize
+            what they send.
         """
+        self.communication: dict[str, Communication] = {}
         self.inputs: dict[str, RunningInput] = {}
         self.frozen = False
         self._numerics, self._rules, self._settings = numerics, rules, settings
-        self._methods, self._solver = methods, solver
+        self._methods, self._solver, self._parallel = methods, solver, parallel
         self.next_layer()
 
     def next_layer(self) -> None:
@@ -74,6 +79,21 @@ class CalibrationLinear:
         rule = self._rules.get(name)
         if rule is None or not self._in_run(rule.type):
             return self._float(name, x, w, b)
+        if self._parallel is not None and takes_range(rule.type) and row_parallel(name):
+            return self._summed(self._parallel, Linear(w, b, name), x, rule)
+        return self._one(name, x, w, b, rule)
+
+    def _summed(self, parallel: Parallel, linear: Linear, x: NDArray, rule: Rule) -> NDArray:
+        """Return the quantized sum of what each rank computes."""
+        rows = np.split(x, parallel.ranks, axis=1)  # (t, k / ranks) each
+        partial = [
+            self._one(part.name, np.ascontiguousarray(columns), part.weight, None, rule)
+            for part, columns in zip(parallel.cuts(linear), rows, strict=True)
+        ]
+        sums = self.communication.setdefault(linear.name, Communication(parallel))
+        return sums(partial)
+
+    def _one(self, name: str, x: NDArray, w: NDArray, b: NDArray | None, rule: Rule) -> NDArray:
         if takes_range(rule.type):
             x = self._static(name, x, rule.type)
         elif rule.type.endswith(DYNAMIC) and "FP8" not in rule.type:
@@ -91,7 +111,7 @@ class CalibrationLinear:
     def _static(self, name: str, x: NDArray, label: str) -> NDArray:
         seen = self.inputs.get(name)
         if seen is None:
-            seen = RunningInput(name, self._settings, self._methods(name))
+            seen = RunningInput(name, self._settings, self._methods(name.partition(SHARD)[0]))
             self.inputs[name] = seen
         if self.frozen and seen.params is not None:
             return fake_input(x, seen.params, f"{name} input")
@@ -117,7 +137,7 @@ def fake_weight(
     scheme, options = schemes.get(rule.type), dict(rule.options)
     dtype = linear.weight.dtype
     if solver is not None and solver.takes(rule.type):
-        return _dequantized(solver(linear, rule), dtype)
+        return to_dtype(solver(linear, rule).seen, dtype)
     plain = options.get("method", "minmax") == "minmax" and options.get("symmetric", True)
     if scheme.bits == 8 and plain and not options.get("group_size"):
         granularity: Granularity = "tensor" if options.get("per_tensor") else "channel"

@@ -1,0 +1,114 @@
+"""The quantized sum of a row-parallel linear over simulated ranks, while texts pass by.
+
+    rank r:  y_r = x_r·w_rᵀ of its own W8A8 linear, x_r and w_r a slice of the columns
+    reduce:  ŷ_r = Q(y_r; max|y| / 127) per output channel, of this rank or of all
+    gather:  y   = Q(Σ_r ŷ_r; max|Σ ŷ| / 127)
+
+A run rounds with the maxima of the text at hand; the stored scales are those of all texts. Every
+step is rounded to the model dtype.
+
+Source: math.md 4.4 (which scales a run uses is not said there: measured on a recorded run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimspec.numeric import add, as_float32, div, mul, round_half_even
+from slimspec.pipeline.shard_map import PLAIN, shard_maps
+from slimspec.schemes import Linear
+
+PEAK = 127
+GATHER, REDUCE = "gather_scale", "reduce_scale"
+SHARD = ".tp_list."  # between the name of a linear and the number of a rank
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """The simulated devices.
+
+    Attributes:
+        ranks: number of devices.
+        per_device: each device has its own reduce_scale.
+    """
+
+    ranks: int
+    per_device: bool = False
+
+    def cuts(self, linear: Linear) -> list[Linear]:
+        """Return the linear of each rank: a slice of the columns.
+
+        Raises: ValueError for a bias, or columns that do not divide.
+        """
+        k = linear.weight.shape[1]
+        if k % self.ranks:
+            raise ValueError(
+                f"{linear.name}: found {k} columns, expected a multiple of tp_size "
+                f"{self.ranks}; leave it float with disable_names or change tp_size"
+            )
+        if linear.bias is not None:
+            raise ValueError(
+                f"{linear.name}.bias: the ranks of use_reduce_quant have none, and "
+                "nothing recorded says whose it is; leave it float with disable_names"
+            )
+        parts = np.split(linear.weight, self.ranks, axis=1)  # (n, k / ranks) each
+        return [
+            Linear(np.ascontiguousarray(w), None, f"{linear.name}{SHARD}{i}")
+            for i, w in enumerate(parts)
+        ]
+
+
+def row_parallel(module: str) -> bool:
+    """True for a linear whose columns are split over ranks, so that they add up its outputs."""
+    rule = shard_maps()[PLAIN].rule(module)
+    return rule is not None and rule.split == "columns"
+
+
+class Communication:
+    """What the ranks of one linear send."""
+
+    def __init__(self, parallel: Parallel) -> None:
+        self.parallel = parallel
+        self.ranks, self.per_device = parallel.ranks, parallel.per_device
+        self._peaks: dict[str, NDArray] = {}  # suffix -> largest magnitude so far, (n,)
+
+    def __call__(self, partial: Sequence[NDArray]) -> NDArray:
+        """Return the sum as it arrives. Args: partial: (t, n) of T per rank. Returns: (t, n)."""
+        peaks = [np.abs(y).max(axis=0) for y in partial]  # (n,) each
+        if not self.per_device:
+            peaks = [reduce(np.maximum, peaks)] * self.ranks
+        for rank, peak in enumerate(peaks if self.per_device else peaks[:1]):
+            self._see(f"{REDUCE}.{rank}" if self.per_device else REDUCE, peak)
+        sent = [fake(y, peak) for y, peak in zip(partial, peaks, strict=True)]
+        total = reduce(lambda a, b: add(a, b, a.dtype), sent)
+        peak = np.abs(total).max(axis=0)
+        self._see(GATHER, peak)
+        return fake(total, peak)
+
+    def _see(self, suffix: str, peak: NDArray) -> None:
+        self._peaks[suffix] = np.maximum(self._peaks.get(suffix, peak), peak)
+
+    def scales(self) -> dict[str, NDArray]:
+        """suffix -> scale [n] of T; empty before the first text."""
+        return {suffix: _scale(peak) for suffix, peak in self._peaks.items()}
+
+
+def _scale(peak: NDArray) -> NDArray:
+    """max / 127 in its dtype."""
+    return div(peak, PEAK, peak.dtype)
+
+
+def fake(y: NDArray, peak: NDArray) -> NDArray:
+    """clip(rint(y / s), ±127)·s with s = peak / 127; a channel of zeros stays zero.
+
+    Args: y (t, n) of T, peak (n,) of T. Returns: (t, n) of T.
+    """
+    scale = _scale(peak)
+    used = np.where(scale == 0, np.ones_like(scale), scale)
+    q = np.clip(round_half_even(as_float32(div(y, used, y.dtype))), -PEAK, PEAK)
+    return mul(q.astype(y.dtype), used, y.dtype)
