@@ -6,13 +6,16 @@ are not read.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,7 @@ from oracle_replay.case import Case, Output, Tensors
 from pipeline_v1 import NotRunError, steps_of
 
 from slimspec.checkpoint import open_checkpoint
+from slimspec.model import Architecture, read_architecture
 from slimspec.numeric import as_float32
 from slimspec.pipeline.calibrate import CalibrationRun
 from slimspec.pipeline.calibration.samples import encode_texts, read_texts
@@ -33,6 +37,7 @@ from slimspec.pipeline.steps import parse_steps
 
 PROFILES = {"ascendV1": "A0", "safe_tensor": "L0"}
 SEARCHES = ("m2", "m3", "m6")  # a search may prefer a neighbouring candidate
+READ_AT = "model.layers.61."
 V1_SEARCHES = ("flex_smooth_quant", "awq", "flex_awq_ssz")
 
 
@@ -175,10 +180,25 @@ def _compare_state(
 def _run_v1(case: Case, folder: Path, report: PipelineReport) -> None:
     members = {**steps_of(case), "calib_texts": _texts(case)}
     steps = parse_steps(members, case.name)
+    own_code = (folder / "modeling_tinydsv3.py").is_file()
     if steps.smoothing:
         steps = replace(steps, smoothing=replace(steps.smoothing, defects=True))
-    plan, _ = prepare_steps(folder, steps)
+    with _experts_added_in_model_dtype() if own_code else nullcontext():
+        plan, _ = prepare_steps(folder, steps)
     report.outputs += [_written(folder, plan, output) for output in case.outputs]
+
+
+@contextmanager
+def _experts_added_in_model_dtype() -> Iterator[None]:
+    """The recorded DeepSeek model brings its own code, which adds experts without widening."""
+
+    def read(config: Any, where: str) -> Architecture:
+        a = read_architecture(config, where)
+        assert a.experts is not None
+        return replace(a, experts=replace(a.experts, sum_in_float32=False))
+
+    with patch("slimspec.pipeline.calibrate.read_architecture", read):
+        yield
 
 
 def _written(folder: Path, plan: Plan, output: Output) -> Compared:
@@ -189,17 +209,49 @@ def _written(folder: Path, plan: Plan, output: Output) -> Compared:
         ours = open_checkpoint(out)
         compared = Compared(output.path.name)
         labels = ours.description.labels if ours.description else {}
-        for name in ours.table.names:
+        moved = _prediction_names(ours.table.names)
+        names = {n: n for n in ours.table.names if n not in moved.values()} | moved
+        for name in names:
             if name not in output.tensors:
                 compared.missing.append(f"{name}: not stored")
         for name in output.tensors:
-            if name not in ours.table:
+            if name not in names:
                 compared.missing.append(f"{name}: not made")
             else:
-                _compare(compared, name, ours.tensor(name), output.tensors[name])
-                if labels.get(name) != output.description.get(name):
-                    compared.missing.append(f"{name}: label {labels.get(name)}")
+                own = names[name]
+                _compare(compared, name, ours.tensor(own), output.tensors[name])
+                if labels.get(own) != output.description.get(name):
+                    compared.missing.append(f"{name}: label {labels.get(own)}")
+        compared.missing += _beside(out, output)
     return compared
+
+
+def _prediction_names(names: Iterable[str]) -> dict[str, str]:
+    """The name of the producer -> ours, for the parts of a layer that predicts further tokens.
+
+    The tool reads them at layer 61 of any model and writes them beside the layer's body.
+    """
+    names = list(names)
+    parts = [name for name in names if name.startswith(READ_AT)]
+    if not any(name.endswith("eh_proj.weight") for name in parts):
+        return {}
+    bodies = {int(name.split(".")[2]) for name in names if ".self_attn." in name}
+    return {f"model.layers.{max(bodies)}.{name.removeprefix(READ_AT)}": name for name in parts}
+
+
+def _beside(ours: Path, output: Output) -> list[str]:
+    """What differs in config.json, the keys of the description and files of `optional`."""
+    found = []
+    for file in ("config.json", "quant_model_description.json"):
+        if (output.path / file).is_file():
+            a, b = (json.loads((d / file).read_text("utf-8")) for d in (ours, output.path))
+            keys = {k for k in (*a, *b) if not k.startswith("model.") and k != "lm_head.weight"}
+            found += [f"{file}: {k}" for k in sorted(keys) if a.get(k) != b.get(k)]
+    for path in sorted(output.path.glob("optional/*")):
+        own = ours / "optional" / path.name
+        if not own.is_file() or own.read_bytes() != path.read_bytes():
+            found.append(f"optional/{path.name}")
+    return found
 
 
 def _compare(compared: Compared, name: str, ours: NDArray, theirs: NDArray) -> None:

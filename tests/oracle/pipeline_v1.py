@@ -51,9 +51,22 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         found = {"step": "smooth", "method": kind, **({"subgraphs": kinds} if kinds else {})}
         weight = step.get("weight_qconfig") or (step.get("qconfig") or {}).get("weight")
         return {**found, "w_bit": int(weight["dtype"][-1])} if weight else found
+    if kind == "float_sparse":
+        return {"step": "prune", "ratio": step["sparse_ratio"], **globs}
+    if kind == "fa3_quant":
+        return {"step": "attention", **_attention(step), **globs}
     if kind == "dynamic_cache":
         return {"step": "cache"}
     raise NotRunError(f"step {kind}")
+
+
+def _attention(step: Mapping[str, Any]) -> dict[str, Any]:
+    details = step.get("details") or {}
+    dynamic = [r[-1] for r, how in details.items() if how["scope"] == "per_token"]
+    element = {how["dtype"] for how in details.values()} or {"int8"}
+    if len(element) > 1:
+        raise NotRunError(f"attention of {' and '.join(sorted(element))}")
+    return {"element": element.pop(), "dynamic": dynamic}
 
 
 def _linear(config: Mapping[str, Any]) -> dict[str, Any]:

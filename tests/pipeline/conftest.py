@@ -55,6 +55,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "first_k_dense_replace": 1,
     },
 }
+FAMILIES["deepseek_mtp"] = {
+    **FAMILIES["deepseek_v3"],
+    "model_type": "deepseek_v3",
+    "num_nextn_predict_layers": 1,
+}
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
     "Quantization maps weights to integers with a scale.",
@@ -90,7 +95,7 @@ def _attention(c: dict[str, Any], name: str) -> Iterator[tuple[str, tuple[int, .
 
 def shapes(c: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
-    for i in range(c["num_hidden_layers"]):
+    for i in range(c["num_hidden_layers"] + c.get("num_nextn_predict_layers", 0)):
         layer = f"model.layers.{i}"
         yield f"{layer}.input_layernorm.weight", (HIDDEN,)
         yield from _attention(c, f"{layer}.self_attn")
@@ -105,6 +110,13 @@ def shapes(c: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
                 yield from _mlp(f"{layer}.mlp.experts.{e}", 64)
         else:
             yield from _mlp(f"{layer}.mlp", WIDE)
+        if i >= c["num_hidden_layers"]:
+            yield f"{layer}.embed_tokens.weight", (VOCABULARY, HIDDEN)
+            yield f"{layer}.enorm.weight", (HIDDEN,)
+            yield f"{layer}.hnorm.weight", (HIDDEN,)
+            yield f"{layer}.eh_proj.weight", (HIDDEN, 2 * HIDDEN)
+            yield f"{layer}.shared_head.norm.weight", (HIDDEN,)
+            yield f"{layer}.shared_head.head.weight", (VOCABULARY, HIDDEN)
     yield "model.norm.weight", (HIDDEN,)
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
 
@@ -141,7 +153,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     def make(family: str = "llama", dtype: str = "bfloat16") -> Path:
         if (family, dtype) not in made:
             folder = tmp_path_factory.mktemp(f"{family}-{dtype}")
-            config = {**COMMON, **FAMILIES[family], "model_type": family, "torch_dtype": dtype}
+            config = {"model_type": family, **COMMON, **FAMILIES[family], "torch_dtype": dtype}
             (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
             arrays = {n: values(n, s).astype(DTYPES[dtype]) for n, s in shapes(config)}
             save_file(arrays, folder / "model.safetensors")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slimspec.checkpoint import CheckpointError
-from slimspec.model import Decoder, read_architecture
+from slimspec.model import Decoder, following_tokens, read_architecture
 from slimspec.model.dtype import model_numerics
 from slimspec.pipeline.calibration.source import FoldedWeights
 from slimspec.pipeline.quantize import open_float
@@ -34,10 +34,14 @@ def logits(model: Decoder) -> np.ndarray:
     h = model.embed(TOKENS)
     for layer in model.layers():
         h = layer(h)
-    return np.asarray(model.head(h))
+    made = [model.head(h)]
+    for parts, layer in model.mtp_layers() if model.architecture.mtp else ():
+        h = layer(parts.enter(h, following_tokens(TOKENS, 7)))
+        made.append(parts.head(h))
+    return np.concatenate(made)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3_moe", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe", "deepseek_v3", "deepseek_mtp"])
 @pytest.mark.parametrize("block_size", [-1, 16])
 def test_logits_stay_the_same(build: Build, family: str, block_size: int) -> None:
     folder = build(family, "float32")

@@ -45,6 +45,30 @@ STEPS: dict[str, tuple[str, list[dict]]] = {  # name -> model and steps
         "deepseek_v3",
         [{"step": "rotate"}, quantize("W8A8_DYNAMIC", exclude=["*.kv_b_proj"])],
     ),
+    "sparse": ("llama", [{"step": "prune", "ratio": 0.4, "exclude": ["*.down_proj"]}]),
+    "attention": (
+        "llama",
+        [quantize("W8A8_DYNAMIC"), {"step": "attention", "include": ["model.layers.1.*"]}],
+    ),
+    "latent attention in float8": (
+        "deepseek_mtp",
+        [
+            {"step": "attention", "element": "fp8_e4m3", "dynamic": ["q"]},
+            quantize("W8A8_MXFP8", include=ATTENTION, exclude=["*.kv_b_proj"]),
+            quantize("W4A4_MXFP4", include=MLP),
+        ],
+    ),
+    "everything": (
+        "deepseek_mtp",
+        [
+            {"step": "rotate"},
+            {"step": "smooth", "method": "iter_smooth", "subgraphs": ["norm-linear", "ov"]},
+            quantize("W8A8", include=ATTENTION, exclude=["*.kv_b_proj"]),
+            quantize("W4A8_DYNAMIC", method="ssz", include=["*.experts.*"]),
+            quantize("W8A8_DYNAMIC", include=MLP),
+            {"step": "attention", "exclude": ["model.layers.0.*"]},
+        ],
+    ),
     "smoothed": (
         "llama",
         [
@@ -81,7 +105,47 @@ def test_steps_end_in_a_conformant_directory(
     assert code == 0, capsys.readouterr().err
     assert violated(tmp_path / "q") == []
     labels = open_checkpoint(tmp_path / "q").description.labels  # type: ignore[union-attr]
-    assert {s["type"] for s in steps if "type" in s} <= set(labels.values())
+    wanted = {s["type"] for s in steps if "type" in s}
+    wanted |= {"FAQuant" for s in steps if s["step"] == "attention"}
+    assert wanted <= set(labels.values())
+
+
+def test_pruned_weights_have_the_share_of_zeros(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    steps = [{"step": "prune", "ratio": 0.4, "include": ["*.o_proj"]}]
+    config = written(tmp_path, calib_file=str(calib_file), steps=steps)
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) == 0
+    made = open_checkpoint(tmp_path / "q")
+    w = made.tensor("model.layers.1.self_attn.o_proj.weight").astype(np.float32)
+    assert int((w == 0).sum()) >= int(0.4 * w.size)
+    assert (made.tensor("model.layers.1.mlp.up_proj.weight").astype(np.float32) != 0).all()
+
+
+def test_attention_says_which_roles_are_quantized_at_run_time(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    step = {"step": "attention", "element": "fp8_e4m3", "dynamic": ["q"]}
+    config = written(tmp_path, calib_file=str(calib_file), steps=[step])
+    source = str(build("deepseek_v3"))
+    assert main(["quantize", source, str(tmp_path / "q"), "--config", config]) == 0
+    made = open_checkpoint(tmp_path / "q")
+    text = (tmp_path / "q" / "quant_model_description.json").read_text(encoding="utf-8")
+    name = "model.layers.1.self_attn"
+    assert json.loads(text)[f"{name}.quant_type"] == "Q_FP8_DYNAMIC_KV_FP8"
+    assert json.loads(text)["fa_quant_type"] == "FAKQuant"
+    assert f"{name}.fa_q.scale" not in made.table
+    assert made.tensor(f"{name}.fa_k.scale").shape == (1, 1)
+
+
+def test_config_of_a_deepseek_mix_names_the_types_of_its_parts(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    config = written(tmp_path, calib_file=str(calib_file), steps=STEPS["everything"][1])
+    source = str(build("deepseek_mtp"))
+    assert main(["quantize", source, str(tmp_path / "q"), "--config", config]) == 0
+    members = json.loads((tmp_path / "q" / "config.json").read_text(encoding="utf-8"))
+    assert (members["moe_quantize"], members["mla_quantize"]) == ("w4a8_dynamic", "w8a8")
 
 
 def test_first_step_that_takes_a_linear_counts(build: Build, tmp_path: Path) -> None:

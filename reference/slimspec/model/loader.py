@@ -93,6 +93,8 @@ class FloatLinear:
 
     def __call__(self, name: str, x: NDArray, w: NDArray, b: NDArray | None) -> NDArray:
         """Return T(x·wᵀ + b). Args: x (t, k), w (n, k), b (n,) or None. Returns: (t, n)."""
+        if x.dtype != self._numerics.dtype:  # behind a float32 module in a 16-bit model
+            x = self._numerics.round(x)
         return self._numerics.product(x, self._prepared(name, w), b)
 
     def _prepared(self, name: str, w: NDArray) -> NDArray[np.float32]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .attention import attend_and_project, split_heads
+from slimspec.numeric import add, as_float32, mul
+
+from .attention import attend_and_project, causal, split_heads
 from .cache import KVCache
 from .rope import cos_sin, halves_of_pairs, rotate
 from .scope import Scope
@@ -38,6 +40,8 @@ def latent_attention(
     down = scope.linear(f"{prefix}.kv_a_proj_with_mqa", x, sizes.kv_rank + sizes.rope, bias)
     latent, k_rope = np.split(down, [sizes.kv_rank], axis=1)
     latent = scope.rms_norm(f"{prefix}.kv_a_layernorm", latent, LATENT_EPS)
+    if scope.absorb is not None and scope.absorb(prefix):
+        return _absorbed(scope, prefix, q, latent, halves_of_pairs(k_rope[None]), (cos, sin))
     up = scope.linear(f"{prefix}.kv_b_proj", latent, a.heads * (sizes.nope + sizes.value))
     k_nope, v = np.split(split_heads(up, a.heads), [sizes.nope], axis=2)  # (h, t, ·)
     k_rope = rotate(halves_of_pairs(k_rope[None]), cos, sin)  # (1, t, rope)
@@ -46,6 +50,60 @@ def latent_attention(
     shared = np.broadcast_to(k_rope, (a.heads, *k_rope.shape[1:]))
     k = np.concatenate([k_nope, shared], axis=2)  # (h, t, nope + rope)
     return attend_and_project(scope, layer, prefix, (q, k, v), cache)
+
+
+def _absorbed(
+    scope: Scope,
+    prefix: str,
+    q: NDArray,
+    latent: NDArray,
+    k_rope: NDArray,
+    turn: tuple[NDArray, NDArray],
+) -> NDArray:
+    """Attention in the latent: (q_nope·W_k)·cᵀ beside q_rope·k_ropeᵀ, and values W_v·(p·c).
+
+    The eager steps, each rounded to T, over a whole text. The states are the absorbed queries and
+    the one latent that is both key and value of all heads.
+
+    Args: q (h, t, nope + rope); latent (t, rank); k_rope (1, t, rope) before rotation; turn: its
+        cosines and sines. Returns: (t, hidden) of T.
+    Source: arXiv 2405.04434 section 2.1.2; msmodelslim model/deepseek_v3/model_adapter.py
+    (inject_fa3_placeholders).
+    """
+    a, numerics = scope.architecture, scope.numerics
+    assert a.latent is not None
+    sizes, dtype = a.latent, q.dtype
+    weight = scope.parameter(f"{prefix}.kv_b_proj.weight", (-1, sizes.kv_rank))
+    keys, values = np.split(
+        weight.reshape(a.heads, sizes.nope + sizes.value, -1), [sizes.nope], axis=1
+    )  # (h, nope, rank), (h, value, rank)
+    q_nope, q_rope = np.split(q, [sizes.nope], axis=2)
+    q_rope = rotate(halves_of_pairs(q_rope), *turn)
+    k_rope = rotate(k_rope, *turn)[0]
+    absorbed = np.stack(
+        [
+            numerics.product(part, numerics.prepared(np.ascontiguousarray(w.T)))
+            for part, w in zip(q_nope, keys, strict=True)
+        ]
+    )  # (h, t, rank)
+    shared = latent[None]
+    if scope.states is not None:
+        absorbed, shared, _ = scope.states(prefix, absorbed, shared, shared)
+    c, hidden = shared[0], causal(np.arange(len(latent)), np.arange(len(latent)))
+    out = []
+    for turned, inner, w in zip(q_rope, absorbed, values, strict=True):
+        scores = add(
+            numerics.product(turned, numerics.prepared(k_rope)),
+            numerics.product(inner, numerics.prepared(c)),
+            dtype,
+        )
+        scores = mul(scores, a.softmax_scale, dtype)
+        scores = np.where(hidden, np.finfo(np.float32).min, as_float32(scores))
+        by_rank = numerics.prepared(np.ascontiguousarray(c.T))
+        mixed = numerics.product(numerics.softmax(scores), by_rank)  # (t, rank)
+        out.append(numerics.product(mixed, numerics.prepared(w)))
+    joined = np.concatenate(out, axis=1)  # (t, h·value)
+    return scope.linear(f"{prefix}.o_proj", joined, a.hidden)
 
 
 def _queries(scope: Scope, prefix: str, x: NDArray) -> NDArray:

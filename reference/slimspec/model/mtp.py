@@ -42,13 +42,16 @@ class MtpParts:
         Args: h (t, hidden) of T; following (t,) the token after each. Returns: (t, hidden) of T.
         """
         self.scope.observe = observe
-        embedded = self.scope.embedding(self._table(), following)
         parts = (
-            self.scope.rms_norm(f"{self.name}.enorm", embedded),
+            self.scope.rms_norm(f"{self.name}.enorm", self.embedded(following)),
             self.scope.rms_norm(f"{self.name}.hnorm", h),
         )
         x = np.concatenate(parts, axis=1)  # (t, 2 · hidden)
         return self.scope.linear(f"{self.name}.eh_proj", x, self.scope.architecture.hidden)
+
+    def embedded(self, following: NDArray) -> NDArray:
+        """Rows of the layer's own table, or of the model's. Returns: (t, hidden) of T."""
+        return self.scope.embedding(self._table(), following)
 
     def head(self, h: NDArray, observe: Observe | None = None) -> NDArray:
         """shared_head: logits of the token after the next. Returns: (t, vocabulary) of T."""

@@ -43,6 +43,7 @@ class Scope:
         observe: sees the input of every linear before it is computed.
         states: sees q, k and v of every attention and may replace them.
         attend: computes every attention; None for the eager one.
+        absorb: names of latent attentions whose queries meet the latent itself; None for none.
     """
 
     architecture: Architecture
@@ -52,6 +53,7 @@ class Scope:
     observe: Observe | None = None
     states: States | None = None
     attend: Attend | None = None
+    absorb: Callable[[str], bool] | None = None
     _tensors: dict[str, NDArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

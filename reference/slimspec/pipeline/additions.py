@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
+import numpy as np
+
 from slimspec.checkpoint.dtypes import tag_of
 from slimspec.checkpoint.writer import OPTIONAL, CheckpointWriter
 from slimspec.schemes import QuantizedAttention, attention_schemes
@@ -69,11 +71,21 @@ def _write_attention(
 ) -> None:
     scheme = attention_schemes()[attention.label]
     tag = _model_tag(calibration)
+    if attention.label == "FAQuant" and profile in V1_PROFILES:
+        writer.describe(f"{module}.quant_type", _roles(attention))
     for suffix, array in scheme.tensors(attention, profile, tag).items():
         writer.write(f"{module}.{suffix}", array, attention.label)
-    if attention.label == "FAQuant" and profile in V1_PROFILES:
-        roles = {role[-1].upper() for role in scheme.roles if f"{role}.scale" in attention.values}
-        writer.describe(f"{module}.quant_type", quant_type(dict.fromkeys(roles, ("INT8", False))))
+
+
+def _roles(attention: QuantizedAttention) -> str:
+    """quant_type of an attention: roles without tensors are quantized at run time."""
+    element = _element(attention)
+    found = {role: f"fa_{role.lower()}.scale" not in attention.values for role in "QKV"}
+    return quant_type({role: (element, dynamic) for role, dynamic in found.items()})
+
+
+def _element(attention: QuantizedAttention) -> str:
+    return "INT8" if attention.need("fa_k.offset").dtype == np.int8 else "FP8"
 
 
 def _model_tag(calibration: Calibration) -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 from slimspec.checkpoint import Checkpoint, CheckpointError
 from slimspec.checkpoint.publish import check_free
 from slimspec.model import read_architecture
+from slimspec.model.config import DEEPSEEK
 
 from .calibrate import Calibration, CalibrationRun
 from .calibration.samples import encode_texts, read_texts
 from .calibration.source import FoldedWeights
 from .quantize import Plan, open_float, quantize_directory
 from .quantize_config import Bar, Done, no_bar
-from .recipe import KEEP, mtp_layers
+from .recipe import KEEP, Rule, model_quant_type, mtp_layers
 from .rotate_model import rotate_model, widen_mtp
 from .select import linear_modules
 from .steps import Steps
@@ -55,17 +56,35 @@ def prepare_steps(
     labels = {rule.type for rule in rules.values()} - {KEEP}
     done = Done(", ".join(sorted(labels)) or KEEP, smoothed=len(calibration.smoothed))
     plan = Plan(
-        "" if labels else KEEP,
+        model_quant_type(labels | {KEEP}),  # there are always float tensors too
         producer=steps.producer,
         rules=rules,
         calibration=calibration,
         part_file_size=steps.part_file_size,
+        config=_config_changes(float_model, steps, labels),
     )
     return plan, done
 
 
+def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> dict[str, str]:
+    """Members that the service sets in config.json of a DeepSeek model with W4A8_DYNAMIC.
+
+    Source: msmodelslim model/deepseek_v3/model_adapter.py (ascendv1_save_postprocess).
+    """
+    members = float_model.config.value if float_model.config else {}
+    if members.get("model_type") not in DEEPSEEK or "W4A8_DYNAMIC" not in labels:
+        return {}
+    per_head = steps.attention is not None and steps.attention.element == "int8"
+    return {
+        "mtp_quantize": "w8a8_dynamic",
+        "quantize": "w8a8_dynamic",
+        "moe_quantize": "w4a8_dynamic",
+        "mla_quantize": "w8a8" if per_head else "w8a8_dynamic",
+    }
+
+
 def _calibrate(
-    float_model: Checkpoint, steps: Steps, rules: dict, longest: int, bar: Bar
+    float_model: Checkpoint, steps: Steps, rules: dict[str, Rule], longest: int, bar: Bar
 ) -> Calibration:
     settings = steps.settings()
     texts = read_texts(steps.texts_from) if steps.texts_from else list(steps.texts)

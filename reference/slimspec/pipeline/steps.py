@@ -16,14 +16,16 @@ from typing import Any
 
 from slimspec import layout, schemes
 from slimspec.checkpoint import CheckpointError
+from slimspec.sparse.admm import DEFAULT_RATIO
 
 from .calibration.fake_linear import takes_range
 from .calibration.settings import AttentionStep, Settings, SmoothStep
 from .config import read_members
+from .prune_model import PRUNED
 from .recipe import KEEP, Rule
 
 SCHEMA = "quantization_steps"
-_ONCE = ("rotate", "smooth", "cache", "attention")
+_ONCE = ("rotate", "smooth", "prune", "cache", "attention")
 _ACTIVATIONS = ("act_method", "act_symmetric", "aggregation")  # one choice for all static linears
 
 
@@ -61,6 +63,7 @@ class Steps:
     linears: tuple[LinearStep, ...] = ()
     cache: bool = False
     attention: AttentionStep | None = None
+    prune_ratio: float = DEFAULT_RATIO
 
     def rules(self, modules: Sequence[str]) -> dict[str, Rule]:
         """Return the type of every module: that of the first step that takes it, else FLOAT.
@@ -90,13 +93,14 @@ class Steps:
             attention=self.attention is not None,
             attention_step=self.attention,
             dynamic_in_run=self.one_pass,
+            prune_ratio=self.prune_ratio,
             rotation=self.rotation,
         )
 
     @property
     def needs_texts(self) -> bool:
         """True if a step has to see activations."""
-        static = any(takes_range(step.type) for step in self.linears)
+        static = any(takes_range(step.type) or step.type == PRUNED for step in self.linears)
         return static or self.cache or self.smoothing is not None or self.attention is not None
 
 
@@ -146,6 +150,10 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
         raise CheckpointError(f"{where}: found twice, expected once")
     if kind == "quantize":
         return replace(steps, linears=(*steps.linears, _linear(raw, steps.producer, where)))
+    if kind == "prune":
+        made = _linear({**raw, "type": PRUNED}, steps.producer, where)
+        steps = replace(steps, prune_ratio=raw.get("ratio", DEFAULT_RATIO))
+        return replace(steps, linears=(*steps.linears, made))
     if kind == "rotate":
         return replace(steps, rotation=raw.get("block_size", -1))
     if kind == "smooth":
@@ -156,14 +164,14 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
     if kind == "cache":
         return replace(steps, cache=True)
     first = not steps.linears and any(other["step"] == "quantize" for other in all_steps)
-    made = AttentionStep(
+    heads = AttentionStep(
         element=raw.get("element", "int8"),
         dynamic=tuple(raw.get("dynamic", ())),
         include=tuple(raw.get("include", ("*",))),
         exclude=tuple(raw.get("exclude", ())),
         first=first,
     )
-    return replace(steps, attention=made)
+    return replace(steps, attention=heads)
 
 
 def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:

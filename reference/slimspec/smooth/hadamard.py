@@ -94,8 +94,12 @@ def random_hadamard(n: int, seed: int = SEED) -> NDArray[np.float32]:
 
 
 def block_diagonal(block: NDArray, times: int) -> NDArray:
-    """Return `block` repeated along the diagonal."""
-    return np.kron(np.eye(times, dtype=block.dtype), block)
+    """Return `block` [b, b] repeated along the diagonal, zeros (+0) elsewhere."""
+    size = block.shape[0]
+    made = np.zeros((times, size, times, size), block.dtype)
+    for i in range(times):
+        made[i, :, i] = block
+    return made.reshape(times * size, times * size)
 
 
 def rotation(

@@ -19,8 +19,9 @@ from slimspec.model import Architecture, Linear
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.observe.fa_amp import outlier_score
 from slimspec.schemes import QuantizedAttention, attention_schemes
+from slimspec.schemes.faquant import FAQuant
 
-from .settings import Settings
+from .settings import AttentionStep, Settings
 
 Batches = dict[str, list[NDArray]]
 ROLES = ("k_proj", "v_proj")
@@ -94,6 +95,16 @@ def head_params(
     return attention_schemes()["FAQuant"].quantize(seen, variant=settings.variant, name=name)
 
 
+def states_params(batches: Batches, name: str, step: AttentionStep) -> QuantizedAttention:
+    """Return FAQuant of one attention by the one-click service.
+
+    Args: batches: q, k, v of every text; of latent attention the absorbed queries and the latent.
+    """
+    roles = [role for role in "qkv" if role not in step.dynamic]
+    seen = {f"fa_{role}": [states[None] for states in batches[role]] for role in roles}
+    return FAQuant().quantize(seen, variant="v1", element=step.element, name=name)
+
+
 def absorbed_queries(
     queries: list[NDArray], kv_b: NDArray, architecture: Architecture
 ) -> list[NDArray]:
@@ -126,5 +137,6 @@ __all__ = [
     "StatesRecorder",
     "cache_params",
     "head_params",
+    "states_params",
     "widest_attentions",
 ]

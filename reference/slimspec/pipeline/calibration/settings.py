@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from slimspec.observe.activation import MIN_MAX
 from slimspec.quantize.affine import Variant
+from slimspec.sparse.admm import DEFAULT_RATIO
 from slimspec.sparse.lowbit import DEFAULTS, LowBitOptions
 
 ANTI_METHODS = ("m1", "m2", "m3", "m4", "m5", "m6")
@@ -83,6 +84,7 @@ class Settings:
             calibrated, as in one group of steps; else they come in a later step.
         lowbit: the weights that do_smooth is searched for.
         smoothing, attention_step: more about the steps of "v1"; None where its defaults will do.
+        prune_ratio: share of zeros in the weights of W16A16S.
         rotation: size of the blocks of a QuaRot rotation ("v1"), -1 for one block, 0 for none.
     """
 
@@ -102,6 +104,7 @@ class Settings:
     lowbit: LowBitOptions = DEFAULTS
     smoothing: SmoothStep | None = None
     attention_step: AttentionStep | None = None
+    prune_ratio: float = DEFAULT_RATIO
     rotation: int = 0
 
     def fuses(self, *, latent: bool) -> bool:

@@ -6,6 +6,7 @@ stays that of one layer and the writer sees the same bits as the calibration run
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,6 +75,14 @@ class FoldedWeights(Weights):
         """Put a tensor in the place of the stored one and of its folds."""
         self.folds.pop(name, None)
         self.replaced[name] = np.ascontiguousarray(array)
+
+    def spool(self, name: str, array: NDArray) -> None:
+        """Put a tensor in the place of the stored one, on disk rather than in memory."""
+        with tempfile.TemporaryFile() as file:
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            file.flush()
+            stored = np.memmap(file, np.uint8, "r")  # the mapping outlives the file's name
+        self.add(name, np.asarray(stored).view(array.dtype).reshape(array.shape))
 
     def added(self) -> Iterator[tuple[str, NDArray]]:
         """Tensors that the checkpoint does not have."""
