@@ -119,8 +119,10 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     recipe, q = case.recipe, dict(case.recipe.get("q", {}))
     anti = dict(recipe.get("anti", {}))
     load = np.float32 if recipe.get("load_dtype") == "fp32" else None
-    if recipe.get("chain"):
-        raise NotRunError("communication quantization of a simulated tensor-parallel run")
+    chain = dict(recipe.get("chain", []))
+    parallel = chain.pop("simulate_tp", {})
+    if chain or not parallel.get("enable_communication_quant", True):
+        raise NotRunError(f"chain {', '.join(chain) or 'without quantized communication'}")
     if recipe.get("anti_only"):
         _compare_state(case, folder, anti, load, report)
         return
@@ -130,7 +132,14 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     members["disable_level"] = _found(recipe, "disable_level") or "L0"
     if not recipe.get("datafree"):
         members["calib_texts"] = _texts(case)
-    extra = Extra(mix=q.get("pdmix", False), load_dtype=load, w_method=report.w_method)
+    if parallel:
+        members |= {"use_reduce_quant": True, "tp_size": parallel["tp_size"]}
+    extra = Extra(
+        mix=q.get("pdmix", False),
+        load_dtype=load,
+        w_method=report.w_method,
+        per_device=parallel.get("enable_per_device_quant", False),
+    )
     plan, _ = prepare(folder, parse_config(members), extra)
     for output in case.outputs:
         profile = PROFILES.get(output.path.name)
