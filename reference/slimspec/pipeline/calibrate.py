@@ -11,7 +11,7 @@ pytorch/llm_ptq/llm_ptq_tools/quant_tools.py (V0 order).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,13 @@ from .calibration.attention import (
 )
 from .calibration.communication import SHARD, Communication, Parallel
 from .calibration.fake_linear import CalibrationLinear, takes_range
+from .calibration.inputs import Inputs
 from .calibration.settings import Settings
 from .calibration.source import FoldedWeights
 from .fallback import Sensitivity, measure
 from .recipe import KEEP, Rule
 from .rotate_model import rotate_model, widen_mtp
+from .service import ServiceRun
 from .smooth_model import Subgraph, add_norm_biases, smooth_layer
 from .solvers import WeightSolver
 
@@ -72,13 +74,6 @@ class Calibration:
     communication: dict[str, Communication] = field(default_factory=dict)
 
 
-class Inputs(dict[str, list[NDArray]]):
-    """Collects the input of every linear; give it to a layer as observer."""
-
-    def __call__(self, name: str, x: NDArray) -> None:
-        self.setdefault(name, []).append(x)
-
-
 class CalibrationRun:
     """One float model and its texts.
 
@@ -100,8 +95,8 @@ class CalibrationRun:
         if not tokens:
             raise CheckpointError("calibration: found no text, expected at least one")
         self.settings = settings
-        self._tokens, self._progress = tokens, progress
-        self._first_states: dict[str, dict[str, list[NDArray]]] = {}
+        self.tokens, self.progress = tokens, progress
+        self.first_states: dict[str, dict[str, list[NDArray]]] = {}
         weights = FoldedWeights(float_model, settings.load_dtype)
         self.result = Calibration(weights)
         architecture = read_architecture(float_model.config, str(float_model.path))
@@ -133,7 +128,7 @@ class CalibrationRun:
         if not self.settings.anti_method:
             return
         for layer, seen, _ in self._float_layers():
-            self._smooth_layer(layer, seen)
+            self.smooth_layer(layer, seen)
 
     def look(self, *, sensitivity: bool, head: bool = False) -> None:
         """Run the float model: sensitivity of every linear, and the cache's ranges ("v0").
@@ -196,7 +191,7 @@ class CalibrationRun:
         self.model.linear = None
         self.result.inputs = linear.params()
         self.result.communication = linear.communication
-        self._keep_widest(states)
+        self._keep_widest()
 
     def _behind_the_layers(self, rules: Mapping[str, Rule], hidden: list[NDArray]) -> None:
         """Run lm_head, or an encoder's pooler, where it is quantized too."""
@@ -209,40 +204,13 @@ class CalibrationRun:
                 run(h)
 
     def _observe_v1(self, rules: Mapping[str, Rule], solver: WeightSolver | None) -> None:
-        settings, model = self.settings, self.model
-        linear = CalibrationLinear(model.numerics, rules, settings, self._method_of, solver)
-        static = any(takes_range(rule.type) for rule in rules.values())
-        states = self._record_states()
-        hidden = [model.embed(tokens) for tokens in self._tokens]
-        for layer in model.layers():
-            out = hidden
-            if settings.anti_method:
-                out, seen = self._through(layer, hidden)
-                self._smooth_layer(layer, seen)
-            # each step reads the layer anew: its scope keeps the tensors of before
-            if static:
-                out = self._again(layer, hidden, linear)[0]
-            if states is not None or not (static or settings.anti_method):
-                linear.frozen = True
-                out, seen = self._again(layer, hidden, linear if static else None, states)
-                linear.frozen = False
-                self._heads(layer, seen, states)
-            hidden = out
-            linear.next_layer()
-            self._progress(1)
-        self.result.inputs = linear.params()
-        self._keep_widest(states)
-
-    def _again(
-        self,
-        layer: Layer | EncoderLayer,
-        hidden: list[NDArray],
-        linear: CalibrationLinear | None,
-        states: StatesRecorder | None = None,
-    ) -> tuple[list[NDArray], Inputs]:
-        """Run one layer with fresh tensors, another linear and a recorder of states."""
-        scope = replace(layer.scope, linear_of=linear, states=states, _tensors={})
-        return self._through(replace(layer, scope=scope), hidden)
+        if self.settings.attention or self.settings.cache:
+            self._decoder()
+        linear = CalibrationLinear(
+            self.model.numerics, rules, self.settings, self._method_of, solver
+        )
+        ServiceRun(self, rules, linear).observe()
+        self._keep_widest()
 
     def _through(
         self, layer: Layer | EncoderLayer, hidden: list[NDArray]
@@ -254,13 +222,14 @@ class CalibrationRun:
         self,
     ) -> Iterable[tuple[Layer | EncoderLayer, Inputs, list[NDArray]]]:
         """Yield each layer, the inputs of its linears, and the hidden states behind it."""
-        hidden = [self.model.embed(tokens) for tokens in self._tokens]
+        hidden = [self.model.embed(tokens) for tokens in self.tokens]
         for layer in self.model.layers():
             hidden, seen = self._through(layer, hidden)
             yield layer, seen, hidden
-            self._progress(1)
+            self.progress(1)
 
-    def _smooth_layer(self, layer: Layer | EncoderLayer, seen: Inputs) -> None:
+    def smooth_layer(self, layer: Layer | EncoderLayer, seen: Inputs) -> None:
+        """Fold the scales of one layer, found from the inputs of its linears."""
         done = smooth_layer(
             self.model.architecture, layer, self.result.weights, seen, self.settings
         )
@@ -286,14 +255,10 @@ class CalibrationRun:
         return self.model
 
     def _record_states(self) -> StatesRecorder | None:
-        wanted = self.settings.attention or (self.settings.cache and self.settings.variant == "v1")
-        if not wanted:
+        if not self.settings.attention:
             return None
-        if self.settings.variant == "v0":
-            self._decoder().states = recorder = StatesRecorder()
-            return recorder
-        self._decoder()
-        return StatesRecorder()
+        self._decoder().states = recorder = StatesRecorder()
+        return recorder
 
     def _heads(
         self, layer: Layer | EncoderLayer, seen: Inputs, states: StatesRecorder | None
@@ -303,23 +268,20 @@ class CalibrationRun:
             return
         a, settings, weights = self.model.architecture, self.settings, self.result.weights
         for module, batches in states.seen.items():
-            if settings.cache and settings.variant == "v1":
-                self._attention(module, cache_params(batches, module, settings))
-            if settings.attention:
-                kv_b = f"{module}.kv_b_proj"
-                stored = weights.stored(f"{kv_b}.weight") if a.latent else None
-                found = head_params(batches, module, settings, a, seen.get(kv_b), stored)
-                self._attention(module, found)
-                self._first_states[module] = {role: xs[:1] for role, xs in batches.items()}
+            kv_b = f"{module}.kv_b_proj"
+            stored = weights.stored(f"{kv_b}.weight") if a.latent else None
+            found = head_params(batches, module, settings, a, seen.get(kv_b), stored)
+            self._attention(module, found)
+            self.first_states[module] = {role: xs[:1] for role, xs in batches.items()}
         states.seen.clear()
 
     def _attention(self, module: str, found: QuantizedAttention) -> None:
         self.result.attention.setdefault(module, []).append(found)
 
-    def _keep_widest(self, states: StatesRecorder | None) -> None:
+    def _keep_widest(self) -> None:
         """Drop FAQuant of the attentions that fa_amp keeps float."""
-        if states is None or not self.settings.fa_amp:
+        if not self.settings.fa_amp:
             return
-        for module in widest_attentions(self._first_states, self.settings.fa_amp):
+        for module in widest_attentions(self.first_states, self.settings.fa_amp):
             kept = [a for a in self.result.attention.get(module, []) if a.label != "FAQuant"]
             self.result.attention[module] = kept
