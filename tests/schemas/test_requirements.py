@@ -61,10 +61,14 @@ def test_ids_are_never_lost_or_reused(chapter, expected):
 @every
 def test_row_is_complete(row):
     assert row.level in ("MUST", "SHOULD")
-    for text in (row.title, row.why, row.fix):
+    own = [advice for advice, _ in row.own_advice()]
+    for text in (row.title, *(t for advice in (row, *own) for t in (advice.why, advice.fix))):
         assert text.endswith(".")
         assert not re.search(r"[一-鿿]", text)
-    for text in (row.title_zh, row.why_zh, row.fix_zh):
+    for text in (
+        row.title_zh,
+        *(t for advice in (row, *own) for t in (advice.why_zh, advice.fix_zh)),
+    ):
         assert text.endswith("。")
         assert re.search(r"[一-鿿]", text)
     assert row.source
