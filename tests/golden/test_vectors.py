@@ -138,6 +138,8 @@ def test_tolerances_are_exact_about_their_bound() -> None:
         False,
     ]
     assert ordinals(f32(-0.0, 0.0)).tolist() == [0, 0]
+    steps = np.array([-5e-324, -0.0, 5e-324, 1.0, np.nextafter(1.0, 2.0)])
+    assert np.diff(ordinals(steps)).tolist() == [1, 1, 0x3FF0000000000000 - 1, 1]
     assert not within(f32([-0.0]), f32([0.0]), {"class": "bit-exact"}).any()
 
 

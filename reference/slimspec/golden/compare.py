@@ -75,8 +75,8 @@ def ordinals(x: NDArray) -> NDArray[np.int64]:
     """Number floats in their order, one step for each representable value; -0 is +0."""
     width = 8 * x.dtype.itemsize
     bits = _bits(x).astype(np.int64)
-    top = np.int64(1) << np.int64(width - 1)
-    return np.where(bits & top, -(bits & (top - 1)), bits)
+    largest = np.int64(2 ** (width - 1) - 1)  # bits of the size; the sign makes int64 negative
+    return np.where((bits < 0) | (bits > largest), -(bits & largest), bits)
 
 
 def is_nan(x: NDArray) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from slimspec.checkpoint.strict import refused
 from slimspec.data import folder
+from slimspec.golden.adversarial import missing
 from slimspec.golden.checkpoints import PATCHES, checkpoint_cases, patch_rows
 from slimspec.golden.grid import GENERATED, made, recorded
 from slimspec.golden.vectors import (
@@ -199,6 +200,7 @@ CHECKS: dict[str, Check] = {
     "traceability: flags and requirements": _traceability,
     "checkpoints: patches apply, malformed or not as stated": _patches,
     "checkpoints: every cell of the grid": _grid,
+    "vectors: adversarial properties": missing,
     "vectors: the reference agrees": _reference,
     "vectors: made again": _vectors_again,
     "checkpoints: made again": _checkpoints_again,

@@ -8,7 +8,7 @@ from .model import Definition, Tolerance
 _MODULES = (
     "numeric", "quantizers", "packing", "activations", "epilogues", "weight_kernels", "experts",
     "attention", "heads", "latent", "tiles", "smoothing", "solvers", "rotations", "formats",
-    "engineered",
+    "engineered", "engineered_kernels",
 )  # fmt: skip
 
 
