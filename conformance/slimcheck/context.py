@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(?:^|\.)\d+(?:\.|$)", re.ASCII)
 REDUCE = frozenset({"gather_scale", "reduce_scale"})  # communication quantization
+SHARD = re.compile(r"(.+)\.tp_list\.(\d{1,9})")  # (linear, rank)
 ROTATIONS = frozenset(layout.load("rotation").rules("A1"))
 
 
@@ -129,9 +130,16 @@ class Context:
             if any(not tensors.isdisjoint(cls.tensors) for cls in self.classes):
                 found.add(name)
         numbered = (cls for cls in self.classes if any(map(str.isdecimal, cls.tensors)))
-        if any(member.endswith(".reduce_scale") for cls in numbered for member in cls.members):
+        per_rank = (member for cls in numbered for member in cls.members)
+        if self.sharded or any(member.endswith(".reduce_scale") for member in per_rank):
             found.add("reduce")
         return frozenset(found)
+
+    @cached_property
+    def sharded(self) -> frozenset[str]:
+        """Linears that are also stored cut over ranks, with their scales there."""
+        members = (m for cls in self.classes for m in cls.members if ".tp_list." in m)
+        return frozenset(shard[1] for shard in map(SHARD.fullmatch, members) if shard)
 
     @cached_property
     def readable(self) -> bool:

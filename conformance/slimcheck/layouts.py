@@ -7,7 +7,7 @@ own with `breaches`.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from slimcheck.findings import Finding
@@ -136,7 +136,7 @@ def label_of(cls: "ModuleClass", profile: str) -> str | None:
     return linear[0] if len(linear) == 1 else None
 
 
-@cache
+@lru_cache(1024)
 def rules_of(label: str, profile: str) -> Rules | None:
     """Suffix -> rule of a linear; None for a label that no writer of the profile has."""
     if not is_linear(label):
@@ -147,7 +147,7 @@ def rules_of(label: str, profile: str) -> Rules | None:
         return None
 
 
-@cache
+@lru_cache(1024)
 def is_linear(label: str) -> bool:
     """Whether the label is that of a linear (and not of an attention tensor, or unknown)."""
     found = layout.resolve(label)
@@ -176,6 +176,11 @@ def _releases(profile: str) -> Mapping[str, frozenset[str]]:
             for suffix in described.rules(profile):
                 found[suffix] = frozenset(described.releases)
     return found
+
+
+def _per_shard(profile: str) -> frozenset[str]:
+    """Companions that a linear need not have whose shards have them."""
+    return _releases(profile).get("tp_list.{i}.weight", frozenset())
 
 
 class _Judged:
@@ -236,7 +241,12 @@ class _Judged:
             if rule.presence != "required" or suffix in self.cls.tensors or suffix in released:
                 continue
             # what is described but not stored is DESC-021's
-            names = tuple(n for n in self.cls.names(suffix) if n not in self.ck.labels)
+            hosts = self.ck.sharded if suffix in _per_shard(self.ck.profile) else frozenset()
+            names = tuple(
+                name
+                for name in self.cls.names(suffix)
+                if name not in self.ck.labels and name.rpartition(".")[0] not in hosts
+            )
             if names:
                 yield self._problem(
                     MISSING, suffix, f"only {has}", f"{suffix} of {self.own}", names

@@ -33,7 +33,7 @@ def drop_shard(draft, i):
 CASES = {
     "no gather_scale": (
         lambda d: d.drop(f"{DOWN0}.gather_scale"),
-        {"RED-001", "DESC-023"},  # nothing else says that the shards hold the scales
+        {"RED-001"},
     ),
     "a rank without reduce_scale": (lambda d: d.drop(f"{DOWN0}.reduce_scale.1"), {"RED-001"}),
     "reduce_scale in integers": (
@@ -82,6 +82,28 @@ def test_one_reduce_scale_for_all_ranks_is_valid(builders, judge):
     draft.drop(*(f"{DOWN0}.reduce_scale.{i}" for i in range(RANKS)))
     draft.add(f"{DOWN0}.reduce_scale", np.ones(32, np.float16), "W8A8_DYNAMIC")
     assert judge(draft).ids == set()
+
+
+def plain_shards(draft):
+    """As simulate_tp leaves it without communication quantization."""
+    reduced(draft)
+    draft.drop(f"{DOWN0}.gather_scale", *(f"{DOWN0}.reduce_scale.{i}" for i in range(RANKS)))
+    del draft.description["reduce_quant_type"]
+
+
+@pytest.mark.parametrize("profile", ["A0", "L0"])
+def test_shards_without_scales_of_sums_are_valid(builders, judge, profile):
+    draft = builders.make(profile, "W8A8_DYNAMIC")
+    plain_shards(draft)
+    assert judge(draft).ids == set()
+
+
+def test_shards_without_scales_of_sums_are_judged(builders, judge):
+    for change, expected in ((edited_shard, "RED-002"), (lambda d: drop_shard(d, 1), "RED-003")):
+        draft = builders.make("A0", "W8A8_DYNAMIC")
+        plain_shards(draft)
+        change(draft)
+        assert judge(draft).ids == {expected}
 
 
 @pytest.mark.parametrize("where", ["description", "config"])

@@ -49,6 +49,8 @@ def reduced(ck: Context) -> list[Reduced]:
 @rule("RED-001")
 def both_scales_are_there(ck: Context) -> Iterator[Finding]:
     for linear in reduced(ck):
+        if not linear.scales:  # cut over ranks, and their sums stay float
+            continue
         leaves = [name.removeprefix(linear.name + ".") for name in linear.scales]
         numbered = [leaf for leaf in leaves if leaf.startswith("reduce_scale.")]
         wanted = [f"reduce_scale.{i}" for i in range(max(len(numbered), len(linear.shards)))]
@@ -110,7 +112,7 @@ def engine_is_told(ck: Context) -> Iterator[Finding]:
     stated = [ck.metadata("reduce_quant_type")]
     if isinstance(quantization, dict):
         stated.append(quantization.get("reduce_quant_type"))
-    if "per_channel" not in stated:
+    if "per_channel" not in stated and any(linear.scales for linear in reduced(ck)):
         yield Finding(
             "RED-004", "absent", "communication scales, no reduce_quant_type", "per_channel",
             file=ck.description_name,

@@ -1,22 +1,19 @@
 """RED: shards against the whole weight, elements."""
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from slimcheck.context import Context
+from slimcheck.context import SHARD, Context
 from slimcheck.findings import Finding
 from slimcheck.modules import Module
 from slimcheck.registry import value_rule
-
-_SHARD = re.compile(r"(.+)\.tp_list\.(\d{1,9})")
 
 
 @value_rule("RED-002")
 def shards_are_columns_of_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
     """Sizes that do not fit are RED-003's."""
-    shard = _SHARD.fullmatch(module.name)
+    shard = SHARD.fullmatch(module.name)
     table = ck.checkpoint.table
     row = table.find(f"{shard[1]}.weight") if shard else None
     if shard is None or row is None or module.codes is None or table.dtype(row) != "I8":
