@@ -115,6 +115,16 @@ def _cached(random: np.random.RandomState, sizes: Any, attributes: Attributes) -
     return {"q": q, **inputs}, {"dtype": "F16"} | given
 
 
+def _heads_of_codes(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    """m queries and n keys of size k, g query heads over one."""
+    m, n, k, g = (sizes.get(s, d) for s, d in (("m", 8), ("n", 32), ("k", 64), ("g", 4)))
+    q, keys, v = (random.randint(-127, 128, s).astype(np.int8) for s in ((g, m, k), (1, n, k),
+                                                                         (1, n, k)))  # fmt: skip
+    scales = {f"{r}_scale": np.asarray(random.uniform(0.005, 0.02, c), np.float32)
+              for r, c in (("q", g), ("k", 1), ("v", 1))}  # fmt: skip
+    return {"q": q, "k": keys, "v": v, **scales}, dict(attributes)
+
+
 OPERATIONS = (
     Operation(
         "quantize_kv", "q = clip(rint(x·(1/scale) + offset)) per channel", _quantize, ("q",),
@@ -138,7 +148,7 @@ OPERATIONS = (
     ),
     Operation(
         "attention_int8", "softmax of int8 scores, probabilities as int8, int8 values", _int8,
-        ("y",)
+        ("y",), _heads_of_codes,
     ),
     Operation("attention_float", "y = T(softmax(q·kᵀ·softmax_scale + mask)·v)", _float, ("y",)),
     Operation(

@@ -70,6 +70,17 @@ def _codes(random: np.random.RandomState, sizes: Any, attributes: Attributes) ->
     return {"x": x, "w": w}, dict(attributes)
 
 
+def _experts(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    """g experts; the first has no token."""
+    inputs, given = _codes(random, sizes, attributes)
+    m, experts = inputs["x"].shape[0], sizes.get("g", 4)
+    shape = (experts, *inputs["w"].shape)
+    inputs["w"] = random.randint(-128, 128, shape).astype(np.int8)
+    owners = random.randint(min(1, experts - 1), experts, m)
+    inputs["group_list"] = np.bincount(owners, minlength=experts).astype(np.int64)
+    return inputs, {"kind": "count"} | given
+
+
 def _accumulators(random: np.random.RandomState, sizes: Any) -> tuple[NDArray, NDArray]:
     m, n = sizes.get("m", 16), sizes.get("n", 64)
     acc = random.randint(-(2**21), 2**21, (m, n)).astype(np.int32)
@@ -110,7 +121,7 @@ OPERATIONS = (
     ),
     Operation(
         "grouped_matmul_int8", "acc[t, j] = Σ_k x[t, k]·w[e(t), j, k] modulo 2^32", _grouped,
-        ("acc",),
+        ("acc",), _experts,
     ),
     Operation(
         "dequantize", "y = T(fp32(acc + quant_bias)·deq_scale), words read as FP19", _dequantize,

@@ -77,6 +77,15 @@ def _weights(random: np.random.RandomState, sizes: Any, attributes: Attributes) 
     return {"w": w}, given
 
 
+def _floats(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    inputs, given = _weights(random, {s: v for s, v in sizes.items() if s != "g"}, attributes)
+    return inputs, {n: v for n, v in given.items() if n in ("format", "method")}
+
+
+def _of_blocks(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    return _floats(random, sizes, {"format": "mxfp8"} | dict(attributes))
+
+
 def _blocks(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
     w = random.standard_normal((sizes.get("n", 16), sizes.get("k", 64))).astype(np.float32)
     return {"w": w}, {"group_size": sizes.get("g", 32)} | dict(attributes)
@@ -119,9 +128,10 @@ OPERATIONS = (
     ),
     Operation("scale_bias", "8·Σ_k q·scale, in 1 or 16 sums by the linear's name", _scale_bias,
               ("scale_bias",)),
-    Operation("quantize_fp8", "E4M3 codes with one scale per row: amax/448", _fp8, ("q", "scale")),
+    Operation("quantize_fp8", "E4M3 codes with one scale per row: amax/448", _fp8, ("q", "scale"),
+              _floats),
     Operation(
         "quantize_mx", "elements and power-of-two exponents of blocks of 32", _mx,
-        ("elements", "exponent"),
+        ("elements", "exponent"), _of_blocks,
     ),
 )  # fmt: skip

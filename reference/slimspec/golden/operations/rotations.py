@@ -1,5 +1,8 @@
 """Hadamard transforms and the folding of rotations and norm weights into linears."""
 
+from typing import Any
+
+import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.smooth.fold import fuse_norm
@@ -28,8 +31,15 @@ def _mean(t: Tensors, a: Attributes) -> dict[str, NDArray]:
     return {"weight_out": bake_mean(t["weight"])}
 
 
+def _rows(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    shape = (sizes.get("m", 4), sizes.get("k", 64))
+    return {"x": random.standard_normal(shape).astype(np.float32)}, dict(attributes)
+
+
 OPERATIONS = (
-    Operation("hadamard_transform", "y = x·Hᵀ/sqrt(n) over the last axis", _transform, ("y",)),
+    Operation(
+        "hadamard_transform", "y = x·Hᵀ/sqrt(n) over the last axis", _transform, ("y",), _rows
+    ),
     Operation("rotate_inputs", "W·R, R repeated along the diagonal", _inputs, ("weight_out",)),
     Operation("rotate_outputs", "Rᵀ·W, R repeated along the diagonal", _outputs, ("weight_out",)),
     Operation("fuse_norm", "W·diag(g), one rounding", _fuse, ("weight_out",)),

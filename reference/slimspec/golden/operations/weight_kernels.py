@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.matmul.w4a4 import matmul_w4a4, matmul_w4a4_group
 from slimspec.matmul.w4a8 import grouped_sum_fp16, matmul_w4a8, split_int8
 from slimspec.matmul.weight_only import antiquant, matmul_weight_only
+from slimspec.numeric import to_dtype
 
 from .model import Attributes, Operation, Tensors, dtype_of, numerics
 
@@ -67,6 +69,22 @@ def _weights(random: np.random.RandomState, sizes: Any, attributes: Attributes) 
     return inputs, given
 
 
+def _with_inputs(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    inputs, given = _weights(random, sizes, attributes)
+    x = random.standard_normal((sizes.get("m", 8), inputs["w"].shape[1])).astype(np.float32)
+    x = to_dtype(x, whole_dtype(given.pop("dtype")))
+    return {"x": x, **inputs}, given
+
+
+def _int4_codes(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
+    m, n, k = (sizes.get(s, d) for s, d in (("m", 8), ("n", 32), ("k", 64)))
+    x, w = (random.randint(-8, 8, s).astype(np.int8) for s in ((m, k), (n, k)))
+    inputs = {"x": x, "w": w}
+    for name, count in (("weight_scale", n), ("pertoken_scale", m)):
+        inputs[name] = np.asarray(random.uniform(0.01, 0.1, count), np.float32)
+    return inputs, {"out_dtype": "F16"} | dict(attributes)
+
+
 def _two_level(random: np.random.RandomState, sizes: Any, attributes: Attributes) -> Any:
     m, n, k, g = (sizes.get(s, d) for s, d in (("m", 8), ("n", 16), ("k", 64), ("g", 32)))
     w = random.randint(-8, 8, (n, k)).astype(np.int8)
@@ -88,14 +106,16 @@ OPERATIONS = (
         _weights, "antiquant",
     ),
     Operation(
-        "matmul_weight_only", "y = T(fl32(Σ_k x·ŵ) + bias), ŵ by antiquant", _weight_only, ("y",)
+        "matmul_weight_only", "y = T(fl32(Σ_k x·ŵ) + bias), ŵ by antiquant", _weight_only, ("y",),
+        _with_inputs,
     ),
     Operation("split_int8", "hi = floor(x/16), lo = (x & 15) - 8", _split, ("hi", "lo")),
     Operation(
         "matmul_w4a8", "y = T((16·H + L + scale_bias)·pertoken_scale), H and L in fp16", _w4a8,
         ("y",), _two_level, "matmul_w4a8",
     ),
-    Operation("matmul_w4a4", "y = T((fp32(Σ x·w)·weight_scale)·pertoken_scale)", _w4a4, ("y",)),
+    Operation("matmul_w4a4", "y = T((fp32(Σ x·w)·weight_scale)·pertoken_scale)", _w4a4, ("y",),
+              _int4_codes),
     Operation(
         "matmul_w4a4_group", "y = T(Σ_g (acc_g - Σx·offset_g)·scale_g · pertoken_scale)",
         _w4a4_group, ("y",),
