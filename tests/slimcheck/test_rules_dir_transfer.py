@@ -110,6 +110,7 @@ def test_file_that_is_listed_and_absent(directory, digest):
         "",
         "0" * 64,
         f"{'0' * 64}  config.json",
+        f"{'0' * 64}  model-00001-of-00002.safetensors",
         f"{'0' * 64}  ../{SHARD}",
         f"{'0' * 64}  /etc/x.safetensors",
         f"{'0' * 64}  sub/{SHARD}",
@@ -119,7 +120,7 @@ def test_file_that_is_listed_and_absent(directory, digest):
         "\x00\xff",
     ],
 )
-def test_lines_about_nothing_of_ours(directory, text):
+def test_lines_about_nothing_here(directory, text):
     (directory / "SHA256SUMS").write_text(text)
     assert found(directory, "DIR-028") == []
 

@@ -70,17 +70,21 @@ def weights_have_their_digest(ck: Context) -> Iterator[Finding]:
 
 
 def _listed(ck: Context) -> dict[str, tuple[str, str]]:
-    """Name of a weights file -> its digest, and the list that says so."""
+    """Name of a weights file -> its digest, and the list that says so.
+
+    A list of which no file is here came with the float model, from which it was copied.
+    """
+    here = {shard.name for shard in ck.checkpoint.shards}
     found: dict[str, tuple[str, str]] = {}
     for entry in ck.checkpoint.files:
         if entry.is_directory or entry.size > _LIST_LIMIT or not _LIST.fullmatch(entry.name):
             continue
         path = ck.checkpoint.path / entry.name
-        if not path.is_file():
-            continue
-        for name, digest in _lines(path):
-            if name.endswith(".safetensors") and is_safe_name(name):
-                found[name] = digest.lower(), ck.prefix + entry.name
+        lines = dict(_lines(path)) if path.is_file() else {}
+        if not here.isdisjoint(lines):
+            for name, digest in lines.items():
+                if name.endswith(".safetensors") and is_safe_name(name):
+                    found[name] = digest.lower(), ck.prefix + entry.name
     return found
 
 
