@@ -19,8 +19,9 @@ from .model import Attributes, Operation, Tensors, dtype_of, numerics
 
 
 def _matmul(t: Tensors, a: Attributes) -> dict[str, NDArray]:
-    made = accumulate(t["x"], t["w"])
-    return {"acc": matmul_int8(t["x"], t["w"]), "overflow": made.overflow}
+    """The overflow status of each sum is an intermediate where there is any."""
+    overflow = accumulate(t["x"], t["w"]).overflow
+    return {"acc": matmul_int8(t["x"], t["w"])} | ({"overflow": overflow} if overflow.any() else {})
 
 
 def _int4(t: Tensors, a: Attributes) -> dict[str, NDArray]:
