@@ -229,6 +229,10 @@ def _written(folder: Path, plan: Plan, output: Output) -> Compared:
             else:
                 own = names[name]
                 _compare(compared, name, ours.tensor(own), output.tensors[name])
+                if output.description.get(name) == "W16A16S":  # few values: they are its codes
+                    same = ours.tensor(own) == output.tensors[name]
+                    compared.integers += same.size
+                    compared.equal_integers += int(same.sum())
                 if labels.get(own) != output.description.get(name):
                     compared.missing.append(f"{name}: label {labels.get(own)}")
         compared.missing += _beside(out, output)

@@ -74,6 +74,8 @@ def explained(checkpoint: Path, report: PipelineReport) -> str:
         return (
             "the producer runs on in float32 behind its deployed linears when a cache is observed"
         )
+    if "float_sparse" in kinds:
+        return "ADMM inverts a matrix of sums in 20 rounds: a weight at the edge may be kept or not"
     if case.recipe.get("q", {}).get("act_method") == 2 and report.dtype == "F16":
         return "the clip search is flat around its minimum, and float16 attention sums differ"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,6 +158,15 @@ def test_first_step_that_takes_a_linear_counts(build: Build, tmp_path: Path) -> 
     assert labels[f"{layer}.self_attn.q_proj.weight"] == "W8A16"
     assert labels[f"{layer}.self_attn.k_proj.weight"] == "W8A8_DYNAMIC"
     assert labels[f"{layer}.mlp.up_proj.weight"] == "FLOAT"
+
+
+def test_steps_of_the_documentation_are_valid() -> None:
+    yaml = pytest.importorskip("yaml")
+    page = Path(__file__).parents[2] / "docs" / "pipeline.md"
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    steps = [parse_steps(yaml.safe_load(block)) for block in blocks]
+    assert len(steps) >= 3
+    assert any(s.rotation for s in steps)
 
 
 BAD = {
