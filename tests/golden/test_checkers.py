@@ -113,8 +113,9 @@ def test_commands_list_show_write_and_check(
     assert lines(capsys, "show", "nothing", code=4) == []
     out = str(tmp_path / "out")
     lines(capsys, "checkpoints", out, "--kind", "malformed", "--id", "desc-*")
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"desc-001", "desc-032", "expect.json"}
+    chosen = [case.id for case in select(["malformed"], ["desc-*"])]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*chosen, "expect.json"}
     lines(capsys, "checkpoints", out, code=4)
-    chosen = ("--id", "desc-032", "--id", "w8a8-001")
-    told = lines(capsys, "check", "--cmd", LOADER, *chosen, code=1)
+    two = ("--id", "desc-032", "--id", "w8a8-001")
+    told = lines(capsys, "check", "--cmd", LOADER, *two, code=1)
     assert told[-2:] == ["malformed: 1 of 1 passed", "invalid: 0 of 1 passed"]

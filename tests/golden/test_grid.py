@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slimcheck.golden import report_of
@@ -131,4 +132,5 @@ def test_digest_is_that_of_sha256sum(tmp_path: Path) -> None:
 def test_added_matrices_are_orthogonal_and_exact(size: int) -> None:
     matrix = orthogonal(size)
     assert set(abs(matrix).ravel()) <= {0.0, 0.5}
+    assert not np.signbit(matrix[matrix == 0]).any()
     assert (matrix @ matrix.T == [[float(i == j) for j in range(size)] for i in range(size)]).all()

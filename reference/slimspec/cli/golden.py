@@ -90,6 +90,8 @@ def _verify(args: argparse.Namespace) -> int:
         if len(wrong) > 20:
             _say(f"     ... and {len(wrong) - 20} more")
         failed += bool(wrong)
+    for line in golden_checkpoints.counts():
+        _say(line)
     return _EXIT_DIFFERS if failed else 0
 
 

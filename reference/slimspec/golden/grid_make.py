@@ -23,7 +23,7 @@ from slimspec.pipeline.compress import Options, compress_directory
 from slimspec.pipeline.quantize import Plan, quantize_directory
 from slimspec.pipeline.recipe import Rule
 from slimspec.pipeline.select import linear_modules
-from slimspec.smooth.hadamard import block_diagonal, decompose, walsh
+from slimspec.smooth.hadamard import decompose, walsh
 
 _GROUP = 32
 _RANKS = 2
@@ -137,4 +137,7 @@ def _options(label: str, profile: str, n: int, k: int) -> dict[str, Any]:
 
 def orthogonal(size: int) -> NDArray[np.float32]:
     """Return an orthogonal matrix with entries 0 and ±1/2; `size` is a multiple of 4."""
-    return block_diagonal(walsh(4) / np.float32(2), size // 4)
+    matrix = np.zeros((size, size), np.float32)  # of +0 alone, which a Kronecker product is not
+    for at in range(0, size, 4):
+        matrix[at : at + 4, at : at + 4] = walsh(4) / np.float32(2)
+    return matrix
