@@ -75,6 +75,7 @@ class RunningInput:
         self.params: InputParams | None = None
         self._observer = make_observer(settings, act_method)
         self._settings = settings
+        self._clamps = settings.variant == "v1" and act_method == HISTOGRAM
 
     def see(self, x: NDArray) -> InputParams:
         """Add one batch (t, k); return the parameters of all so far."""
@@ -91,6 +92,18 @@ class RunningInput:
             scale, offset = to_dtype(scale, BFLOAT16), to_dtype(offset, BFLOAT16)
         self.params = InputParams(scale, offset)
         return self.params
+
+    def fake(self, x: NDArray) -> NDArray:
+        """Add one batch (t, k); return it quantized and brought back.
+
+        The histogram quantizer of "v1" keeps what it returns within the range it found, as recorded
+        runs show: the lowest code may stand for a value below the lowest input.
+        """
+        y = fake_input(x, self.see(x), f"{self.name} input")
+        if not self._clamps:
+            return y
+        lo, hi = (as_float32(end) for end in self._observer.range())
+        return to_dtype(np.clip(as_float32(y), lo, hi), x.dtype)
 
 
 def fake_input(x: NDArray, params: InputParams, name: str = "input") -> NDArray:
