@@ -8,13 +8,14 @@ each class once and speaks for all its members.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from operator import eq
 from typing import TYPE_CHECKING, Any
 
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import Problem, problems
 from slimspec import layout
+from slimspec.layout.beside import SHARD, is_norm_copy
 
 if TYPE_CHECKING:
     from slimcheck.packed import Fused
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(?:^|\.)\d+(?:\.|$)", re.ASCII)
 REDUCE = frozenset({"gather_scale", "reduce_scale"})  # communication quantization
-SHARD = re.compile(r"(.+)\.tp_list\.(\d{1,9})")  # (linear, rank)
 ROTATIONS = frozenset(layout.load("rotation").rules("A1"))
 
 
@@ -243,25 +243,6 @@ class Context:
 def is_layer_type(name: str) -> bool:
     """Whether a key of the description types a layer (`X.quant_type`) and names no tensor."""
     return name.endswith(".quant_type")
-
-
-def is_norm_copy(module: str, profile: str) -> bool:
-    """Whether the module is a norm's second set of tensors (`norm.module`, `norm.anti`).
-
-    Such copies carry the label of the model and are no linears.
-    """
-    if not module.endswith(_norm_copies(profile)):
-        return False
-    parent = module.rpartition(".")[0]
-    return "norm" in parent.rpartition(".")[2]
-
-
-@cache
-def _norm_copies(profile: str) -> tuple[str, ...]:
-    """How the names of such copies end: ".module", …"""
-    norm = layout.load("norm")
-    suffixes = norm.rules(profile) if profile in norm.profiles else ()
-    return tuple(sorted({f".{suffix.partition('.')[0]}" for suffix in suffixes if "." in suffix}))
 
 
 def _suffix(item: tuple[str, Spec]) -> str:

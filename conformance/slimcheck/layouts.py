@@ -14,6 +14,7 @@ from slimcheck.findings import Finding
 from slimcheck.labels import types_of_label
 from slimspec import layout, requirements
 from slimspec.layout import LayoutError, TensorRule
+from slimspec.layout.beside import guests
 
 if TYPE_CHECKING:
     from slimcheck.context import Context, ModuleClass, Spec
@@ -152,18 +153,6 @@ def is_linear(label: str) -> bool:
     """Whether the label is that of a linear (and not of an attention tensor, or unknown)."""
     found = layout.resolve(label)
     return found is not None and found[0].kind == "linear"
-
-
-@cache
-def guests(profile: str) -> Mapping[str, TensorRule]:
-    """Tensors that may stand beside those of any type: KV scales, rotations, reduce scales."""
-    found = {s: rule for s, rule in layout.attachments(profile).items() if "." not in s}
-    for name in layout.types():
-        described = layout.load(name)
-        if described.kind == "attention" and profile in described.profiles:
-            for suffix, rule in described.rules(profile).items():
-                found.setdefault(suffix.rpartition(".")[2], rule)
-    return found
 
 
 @cache

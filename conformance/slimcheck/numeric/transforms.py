@@ -146,17 +146,12 @@ class Transforms:
             module, _, suffix = other.rpartition(".")
             if suffix != "weight" or layer_of(module) != layer or module == name:
                 continue
-            before = module.removesuffix(WRAPPED)
-            there = self._model.tensor(f"{before}.weight")
+            there = self._model.tensor(other)
             if there is None:
                 continue
-            if is_norm(before) and self._ck.table.shape(row) == (k,) == there.shape:
+            if is_norm(module) and self._ck.table.shape(row) == (k,) == there.shape:
                 stored = as_float32(self._ck.tensor(other)).astype(np.float64)
-                yield (
-                    f"{before}.weight",
-                    _quotient(stored, as_float32(there).astype(np.float64)),
-                    0.0,
-                )
+                yield other, _quotient(stored, as_float32(there).astype(np.float64)), 0.0
             elif there.ndim == 2 and there.shape[0] * 16 >= k and k % there.shape[0] == 0:
                 linears.append((module, there))
         for module, there in linears:
@@ -243,7 +238,6 @@ class Transforms:
         return None
 
 
-WRAPPED = ".module"  # the smoothed norm of the older form, beside the one before
 ROTATION_TYPES = ("F16", "BF16", "F32")
 
 

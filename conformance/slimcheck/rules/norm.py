@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from slimcheck.context import Context, ModuleClass, is_norm_copy, join
+from slimcheck.context import Context, ModuleClass, join
 from slimcheck.described import entries, readable
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, NORM_TENSORS, is_norm
 from slimcheck.registry import rule
 from slimspec import layout
+from slimspec.layout.beside import is_norm_copy
 
 COPY = "module"  # last component of the older form's second set
 _PART_COPIES = ("anti", "ori")

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from slimcheck.context import Context, is_norm_copy, join
+from slimcheck.context import Context, join
 from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.modules import Module
 from slimcheck.registry import value_rule
+from slimspec.layout.beside import is_norm_copy
 from slimspec.numeric import as_float32
 
 _EXPECTED = "the numbers of the norm itself"

@@ -12,7 +12,6 @@ from slimcheck.layouts import (
     MISSING,
     UNEXPECTED,
     breach,
-    guests,
     is_linear,
     rules_of,
     types_of,
@@ -23,6 +22,7 @@ from slimcheck.scales import bare_zeros, no_scale
 from slimcheck.scan_stats import EXPONENT
 from slimspec import layout
 from slimspec.layout import TensorRule, layer_names
+from slimspec.layout.beside import guests
 
 _OWN_RULE = {  # suffix -> requirements that judge it for their types
     "input_scale": ("W8A8-004",),

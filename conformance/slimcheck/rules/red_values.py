@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from slimcheck.context import SHARD, Context
+from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.modules import Module
 from slimcheck.registry import value_rule
+from slimspec.layout.beside import SHARD
 
 
 @value_rule("RED-002")

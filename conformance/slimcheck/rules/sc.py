@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from slimcheck.context import Context, ModuleClass, is_norm_copy
+from slimcheck.context import Context, ModuleClass
 from slimcheck.described import as_count, entries, readable, shown
 from slimcheck.findings import Finding
 from slimcheck.layouts import (
@@ -23,6 +23,7 @@ from slimcheck.layouts import (
 )
 from slimcheck.registry import ROOT, rule
 from slimspec import layout
+from slimspec.layout.beside import is_norm_copy
 
 STREAM = ("weight", "index", "info")
 UNIT = 128  # bytes; a stored tile is a whole number of them

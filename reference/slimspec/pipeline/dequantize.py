@@ -1,12 +1,17 @@
 """A quantized directory back to a float directory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slimspec import layout, schemes
-from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from slimspec.checkpoint import Checkpoint, CheckpointError, Tensor, open_checkpoint
 from slimspec.checkpoint.dtypes import whole_dtype
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
+from slimspec.layout.beside import SHARD, is_norm_copy
 from slimspec.numeric import to_dtype
 from slimspec.pipeline.linear_check import check_stored
 
@@ -25,8 +30,9 @@ def dequantize_directory(
 ) -> int:
     """Write the float model that the quantized directory stands for; return its linears' number.
 
-    Weights become (q - offset) · scale, rounded once to the output dtype; tensors that only
-    describe the quantization (scales of activations, of the KV cache, …) are left out.
+    Weights become (q - offset) · scale, rounded once to the output dtype; those of a linear cut
+    over ranks come from its shards. Tensors that only describe the quantization (scales of
+    activations, of the KV cache, …) and copies of norms are left out.
 
     Args:
         dtype: safetensors tag of the output, None = the model dtype of the directory.
@@ -44,11 +50,18 @@ def dequantize_directory(
     ) as writer:
         writer.copy_companions(source, changes={**NO_TYPES, "torch_dtype": _torch(tag)})
         suffixes = _suffixes(checkpoint)
+        shards = _shards(suffixes)
         for tensor in checkpoint.table:
             label = labels.get(tensor.name, "FLOAT")
             module, _, suffix = tensor.name.rpartition(".")
-            if label != "FLOAT" and suffix == "weight" and layout.base_label(label):
-                _write_weight(checkpoint, module, suffixes[module], label, tag, writer)
+            if SHARD.fullmatch(module) or is_norm_copy(module, profile):
+                pass
+            elif label != "FLOAT" and suffix == "weight" and layout.base_label(label):
+                weights = [
+                    _weight(checkpoint, part, suffixes[part], label)
+                    for part in shards.get(module, [module])
+                ]
+                _write_weight(writer, checkpoint, tensor, weights, tag)
                 done += 1
             elif tensor.dtype in FLOAT_DTYPES.values() and _stays(label, suffix, profile):
                 array = checkpoint.tensor(tensor.name)
@@ -101,22 +114,47 @@ def _open_quantized(source: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def _write_weight(
-    checkpoint: Checkpoint,
-    module: str,
-    suffixes: list[str],
-    label: str,
-    tag: str,
-    writer: CheckpointWriter,
-) -> None:
+def _shards(modules: Iterable[str]) -> dict[str, list[str]]:
+    """Linear -> its shards in the order of the ranks, of linears that are cut over ranks."""
+    found: dict[str, dict[int, str]] = {}
+    for module in modules:
+        shard = SHARD.fullmatch(module)
+        if shard:
+            found.setdefault(shard[1], {})[int(shard[2])] = module
+    return {linear: [parts[i] for i in sorted(parts)] for linear, parts in found.items()}
+
+
+def _weight(checkpoint: Checkpoint, module: str, suffixes: list[str], label: str) -> NDArray[Any]:
+    """Return the float weight of a linear, or of one shard, [n, k]."""
     profile = checkpoint.profile.name or "A1"
     try:
         check_stored(checkpoint, module, suffixes, label, profile)
         known = layout.rules(label, profile)
         tensors = {s: checkpoint.tensor(f"{module}.{s}") for s in suffixes if s in known}
         scheme = schemes.get(label)
-        weight = scheme.dequantize(scheme.from_tensors(tensors, profile, module))
+        return scheme.dequantize(scheme.from_tensors(tensors, profile, module))
     except (ValueError, TypeError, IndexError) as error:
         named = "" if module in str(error) else f"{module}.weight: "
         raise CheckpointError(f"{checkpoint.path}: {named}{error}") from None
-    writer.write(f"{module}.weight", to_dtype(weight, whole_dtype(tag)), None)
+
+
+def _write_weight(
+    writer: CheckpointWriter,
+    checkpoint: Checkpoint,
+    tensor: Tensor,
+    parts: list[NDArray[Any]],
+    tag: str,
+) -> None:
+    """Write a weight; parts [n, k / N] of a linear that is cut over ranks stand side by side."""
+    if len({len(part) for part in parts}) > 1:
+        rows = ", ".join(str(len(part)) for part in parts)
+        raise CheckpointError(
+            f"{checkpoint.path}: {tensor.name}: found shards of {rows} rows; expected one number"
+        )
+    weight = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    if len(parts) > 1 and weight.shape != tuple(tensor.shape):
+        raise CheckpointError(
+            f"{checkpoint.path}: {tensor.name}: found shape {list(tensor.shape)}; expected that of "
+            f"its shards side by side, {list(weight.shape)}"
+        )
+    writer.write(tensor.name, to_dtype(weight, whole_dtype(tag)), None)

@@ -10,6 +10,7 @@ from slimspec.checkpoint import Checkpoint, CheckpointError
 from slimspec.checkpoint.dtypes import tag_of
 from slimspec.checkpoint.errors import clip
 from slimspec.layout import TensorRule
+from slimspec.layout.beside import guests
 from slimspec.numeric import as_float32
 from slimspec.numeric.arithmetic import MODEL_DTYPES
 from slimspec.numeric.deq_word import decode_deq_scale
@@ -26,9 +27,9 @@ def check_stored(
     Args: suffixes: of all tensors of the module.
     Raises: CheckpointError naming file and tensor; LayoutError for an unknown label.
     """
-    rules, guests = layout.rules(label, profile), layout.attachments(profile)
+    rules, beside = layout.rules(label, profile), guests(profile)
     table = checkpoint.table
-    own = [s for s in suffixes if s in rules or s not in guests]
+    own = [s for s in suffixes if s in rules or s not in beside]
     rows = {s: table.row(table.index(f"{module}.{s}")) for s in own}
     problem = _problem(rules, {s: (row.dtype, row.shape) for s, row in rows.items()})
     if problem is not None:
