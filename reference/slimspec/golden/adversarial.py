@@ -45,7 +45,7 @@ INT8, INT4, BYTES = range(-128, 128), range(-8, 8), range(256)
 QUANTIZERS = ("quantize", "quantize_static", "quantize_kv", "quantize_heads", "requantize")
 SCALED = ("quantize_dynamic", "quantize_weight", "fake_quantize", "quantize_flat")
 WEIGHTS = ("quantize_weight", "quantize_two_level", "quantize_ssz", "quantize_fp8", "quantize_mx",
-           "quantize_flat")  # fmt: skip
+           "quantize_flat", "quantize_lowbit")  # fmt: skip
 KERNELS = ("attention_int8", "mla_attention_int8", "mla_attention_latent", "decode_attention")
 SUMS = ("matmul_int8", "grouped_matmul_int8")
 EPILOGUES = ("dequantize", "dequantize_per_token", "requantize")

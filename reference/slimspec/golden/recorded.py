@@ -33,6 +33,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "fold_w8a8": ("BiasFold", "ModelDtype"),
     "quantize_two_level": ("TwoLevelBound",),
     "quantize_gptq": ("ErrorPush",),
+    "quantize_lowbit": ("ScaleSearch",),
+    "observe_range": ("ScaleSearch", "ModelDtype"),
     "quantize_ssz": ("ScaleSearch", "ModelDtype"),
     "optimize_hqq": ("ScaleSearch", "ModelDtype"),
     "flex_search": ("ScaleSearch", "ModelDtype"),

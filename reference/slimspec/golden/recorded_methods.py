@@ -79,6 +79,17 @@ def _hqq(p: Any, i: Tensors, o: Tensors) -> Part:
     return "optimize_hqq", inputs, {"scale_out": o["o0"], "offset_out": o["o1"]}, given
 
 
+def _lowbit(p: Any, i: Tensors, o: Tensors) -> Part:
+    given = {name: value for name, value in p["kwargs"].items() if name != "num_bits"}
+    return "quantize_lowbit", {"w": i["weight"]}, {"q": o["o2"], "scale": o["o1"]}, given
+
+
+def _range(p: Any, i: Tensors, o: Tensors) -> Part:
+    last = len(_xs(i)) - 1
+    out = {"low": o[f"min{last}"].reshape(1), "high": o[f"max{last}"].reshape(1)}
+    return "observe_range", _xs(i), out, {"method": "mean"}
+
+
 def _admm(p: Any, i: Tensors, o: Tensors) -> Part:
     return "w16a16s_weight", {"w": i["w"], **_xs(i)}, {"weight": o["weight"]}, {"ratio": p["ratio"]}
 
@@ -131,6 +142,8 @@ METHODS = (
     Method("v1_WeightGptq", "v1", _gptq, ("c0009",), ("W8A8-015",)),
     Method("v1_WeightPerChannelSsz", "v1", _ssz, ("c0005",), ("W8A8-015",)),
     Method("legacy_optimize_weights_proximal_hqq", "v0", _hqq, ("c0034",)),
+    Method("lowbit_quant_one_weight_by_outliers", "v0", _lowbit, ("c0004",), ("SP-003",)),
+    Method("legacy_observers", "v0", _range, ("c0033",), ("W8A8-004", "W8A8-006")),
     Method("v1_admm_pruner", "v1", _admm, ("c0024",), ("SP-006",)),
     Method("v1_admm_quantize_l2", "v1", _mantissa, ("c0017",), ("SP-006",)),
     Method("v1_flex_alpha_beta_search", "v1", _flex, ("c0030",)),

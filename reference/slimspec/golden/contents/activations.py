@@ -1,6 +1,7 @@
 """Vectors of activation quantization."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,29 @@ _STATIC = ("W8A8-004", "W8A8-006")
 
 
 def cases() -> Iterator[Definition]:
+    yield from _ranges()
     yield from _static()
     yield from _runtime()
     yield from _dynamic()
     yield from _asymmetric()
+
+
+def _ranges() -> Iterator[Definition]:
+    """Sums of the extrema are exact in float32 and float64; the third of them is not."""
+    seen = [[[1.0, -3.5], [0.25, 8.0]], [[5.0, 2.0]], [[0.0, -2.0]]]  # min -3.5 2 -2, max 8 5 0
+    for key, tag, method in (("001", "F32", "mean"), ("002", "BF16", "mean64"),
+                             ("003", "F16", "extremes")):  # fmt: skip
+        form = exact.FORMATS[tag]
+        ends: Any = [-3.5, 8.0]
+        if method != "extremes":
+            ends = exact.div([-3.5, 13.0], 3, form)
+        yield Definition(
+            "observe_range", key, f"three batches in {tag}, one of them all positive, one never"
+            f" above 0: {method} of -3.5, 2, -2 and of 8, 5, 0; no moving average, not widened to"
+            " hold 0", {f"x{i}": np.array(x, form.dtype) for i, x in enumerate(seen)},
+            {"low": np.array([ends[0]], form.dtype), "high": np.array([ends[1]], form.dtype)},
+            {"method": method}, ("ScaleSearch", "RangeHoldsZero"), _STATIC, "math.md 2.1, 2.7",
+        )  # fmt: skip
 
 
 def _static() -> Iterator[Definition]:

@@ -21,6 +21,7 @@ def cases() -> Iterator[Definition]:
     yield from _gptq()
     yield from _ssz()
     yield from _hqq()
+    yield _lowbit()
     yield from _mantissas()
 
 
@@ -251,6 +252,32 @@ def _rounded_rows(
         codes.append([min(max(round(r), -8), 7) for r in ratios])
         error += sum((abs(v - c * s) for v, c in zip(row, codes[-1], strict=True)), Decimal(0))
     return codes, error / sum(map(len, rows))
+
+
+def _lowbit() -> Definition:
+    w = np.zeros((5, 20), np.float32)
+    w[0, :9] = (7, 2.5, -3.5, 0.5, -0.5, -6.5, 100.5, 1.5, -7)  # one outlier of scale 1
+    w[1, :5] = (-1000, 7, -0.25, 6.5, 5.5)  # an outlier past -127 scales
+    w[2, :4] = (14, 14, -2, 5)  # the two largest are equal: no outlier
+    w[4, :4] = (0.7, -0.3, 0.2, 3.0)  # a scale that is not exact
+    size = np.sort(np.abs(w), axis=1)
+    outlier = np.abs(w) > size[:, -2:-1]  # int(20/10) = 2: above the second largest
+    amax = np.where(outlier, 0, np.abs(w)).max(axis=1, keepdims=True)
+    near = exact.div(amax, 7)
+    far = exact.div(exact.div(exact.mul(amax, 127), 7), 127)
+    one = np.float32(1)
+    bulk = exact.integers(exact.div(w, np.where(near == 0, one, near)))
+    beyond = exact.integers(exact.div(w, np.where(far == 0, one, far)))
+    q = np.where(outlier, exact.clipped(beyond, -127, 127), exact.clipped(bulk, -7, 7))
+    return Definition(
+        "quantize_lowbit", "001", "rows: ties of the bulk and of one outlier; an outlier past -127;"
+        " two equal largest weights, none above; zeros (scale 0, codes 0); an inexact scale. The"
+        " outlier is divided by ((127·amax)/7)/127", {"w": w},
+        {"q": q.astype(np.int8), "scale": near},
+        {"use_sigma": False, "fraction": 0.1, "per_channel": True},
+        ("ScaleSearch", "TieRounding", "ZeroRange", "SaturateThenNarrow"), ("SP-003",),
+        "math.md 7.1",
+    )  # fmt: skip
 
 
 def _mantissas() -> Iterator[Definition]:

@@ -10,8 +10,20 @@ from slimspec.matmul.quantize_dynamic import quantize_dynamic
 from slimspec.matmul.quantize_dynamic_asym import quantize_dynamic_asym
 from slimspec.matmul.quantize_static import quantize_static, runtime_scale
 from slimspec.numeric import to_dtype
+from slimspec.observe.minmax import float64_mean_of_extrema, mean_of_extrema, running_extrema
 
-from .model import Attributes, Operation, Tensors, dtype_of, numerics
+from .model import Attributes, Operation, Tensors, batches, dtype_of, numerics
+
+_JOINED = {
+    "mean": mean_of_extrema,
+    "mean64": float64_mean_of_extrema,
+    "extremes": running_extrema,
+}
+
+
+def _range(t: Tensors, a: Attributes) -> dict[str, NDArray]:
+    low, high = _JOINED[a["method"]](batches(t))
+    return {"low": low.reshape(1), "high": high.reshape(1)}
 
 
 def _static(t: Tensors, a: Attributes) -> dict[str, NDArray]:
@@ -51,6 +63,10 @@ def _with_scale(random: np.random.RandomState, sizes: Any, attributes: Attribute
 
 
 OPERATIONS = (
+    Operation(
+        "observe_range", "min and max of each batch, joined by their mean or extremes", _range,
+        ("low", "high"),
+    ),
     Operation(
         "quantize_static", "q = clip(rint(x/scale + offset), low, high)", _static, ("q",),
         _with_scale, "quantize_static",

@@ -17,8 +17,7 @@ from slimspec.numeric import as_float32, mul, to_dtype
 from slimspec.observe.per_head import PerHeadObserver, per_head_qparams
 from slimspec.schemes.faquant import e4m3_heads
 
-from .model import Attributes, Operation, Tensors, dtype_of, numerics
-from .solvers import batches
+from .model import Attributes, Operation, Tensors, batches, dtype_of, numerics
 
 _NO_OFFSET = np.zeros(1, np.float32)
 

@@ -50,6 +50,11 @@ def dtype_of(attributes: Attributes, name: str = "out_dtype", default: str = "F1
     return whole_dtype(attributes.get(name, default))
 
 
+def batches(t: Tensors) -> list[NDArray]:
+    """Return the inputs x0, x1, ... in order."""
+    return [t[name] for name in sorted(t, key=lambda n: (len(n), n)) if name[1:].isdigit()]
+
+
 def numerics(attributes: Attributes) -> str:
     """Return the numerics profile of a case."""
     return attributes.get("numerics", "canonical")

@@ -1,4 +1,4 @@
-"""Weight solvers that look at calibration inputs or search their scales, and the float pruner."""
+"""Weight solvers that search scales or look at calibration inputs, sparse weights, the pruner."""
 
 from typing import Any
 
@@ -10,14 +10,10 @@ from slimspec.quantize.hqq import HqqOptions, optimize_hqq
 from slimspec.quantize.minmax import IntegerWeight
 from slimspec.quantize.ssz import STEPS, quantize_ssz
 from slimspec.sparse.admm import InputStatistics, w16a16s_weight
+from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit
 from slimspec.sparse.mantissa import reduce_mantissa
 
-from .model import Attributes, Operation, Tensors, dtype_of
-
-
-def batches(t: Tensors) -> list[NDArray]:
-    """Return the inputs x0, x1, ... in order."""
-    return [t[name] for name in sorted(t, key=lambda n: (len(n), n)) if name[1:].isdigit()]
+from .model import Attributes, Operation, Tensors, batches, dtype_of
 
 
 def _integers(made: IntegerWeight) -> dict[str, NDArray]:
@@ -42,6 +38,11 @@ def _hqq(t: Tensors, a: Attributes) -> dict[str, NDArray]:
         t["w"], t["scale"], t["offset"], bits=a["bits"], per_tensor=per_tensor, options=options
     )
     return {"scale_out": scale, "offset_out": offset}
+
+
+def _lowbit(t: Tensors, a: Attributes) -> dict[str, NDArray]:
+    made = quantize_lowbit(t["w"], LowBitOptions(**a))
+    return {"q": made.q, "scale": made.scale}
 
 
 def _admm(t: Tensors, a: Attributes) -> dict[str, NDArray]:
@@ -69,6 +70,10 @@ OPERATIONS = (
     Operation(
         "optimize_hqq", "T = w - shrink(w - ŵ), s = Σ q·T / Σ q², while mean|w - ŵ| falls", _hqq,
         ("scale_out", "offset_out"),
+    ),
+    Operation(
+        "quantize_lowbit", "bulk clip(rint(w/s), ±7) with s = amax/7 of it, outliers ±127", _lowbit,
+        ("q", "scale"),
     ),
     Operation(
         "w16a16s_weight", "ADMM: int(ratio·n·k) zeros, the rest moved to keep x·Wᵀ, then thinned",
