@@ -13,6 +13,8 @@ import pytest
 
 from slimspec.golden import VectorCase, cases
 from slimspec.golden.compare import compare
+from slimspec.golden.explain import Evidence
+from slimspec.golden.mistakes import MISTAKES, mistaken
 from slimspec.golden.operations import operation
 from slimspec.quantize.minmax import quantize_minmax
 
@@ -179,11 +181,34 @@ def _in_sequence(words: Any) -> Any:
     return np.bitwise_or.reduce(parts).view(np.int32)
 
 
-def fails(case: VectorCase, wrong: Wrong) -> bool:
+# what the diagnosis says of those whose mistake it knows
+NAMES = {
+    ("rotate_inputs", "transposed"): "rotation transposed",
+    ("rotate_outputs", "transposed"): "rotation transposed",
+    ("fuse_norm", "1 + weight"): "1 + weight",
+    ("dequantize_mx", "bias 126"): "exponent bias 126",
+    ("dequantize_mx", "one exponent per row"): "one exponent for the whole row",
+    ("dequantize_mx", "nibbles exchanged"): "nibbles swapped",
+    ("awq_to_w4a16", "words in sequence"): "words read in sequence",
+    ("awq_to_w4a16", "offset negated"): "offset negated",
+    ("w4a16_to_awq", "nibbles exchanged"): "nibbles swapped",
+    ("observe_heads", "no window"): "all samples instead of the window",
+    ("reduce_mantissa", "truncated"): "truncated",
+    ("scale_bias", "second scale ignored"): "second scale ignored",
+    ("attention_int8", "unmasked"): "mask ignored",
+    ("mla_attention_latent", "no rotary part"): "rotary part ignored",
+    ("decode_attention", "offset ignored"): "value offset ignored",
+}
+
+
+def outputs(case: VectorCase, wrong: Wrong) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         found = wrong(case.op, case.inputs, case.settings)
-    arrays = {name: np.asarray(value) for name, value in found.items()}
-    return bool(compare(case.outputs, arrays, case.tolerance))
+    return {name: np.ascontiguousarray(value) for name, value in found.items()}
+
+
+def fails(case: VectorCase, wrong: Wrong) -> bool:
+    return bool(compare(case.outputs, outputs(case, wrong), case.tolerance))
 
 
 @pytest.mark.parametrize(
@@ -191,3 +216,36 @@ def fails(case: VectorCase, wrong: Wrong) -> bool:
 )
 def test_wrong_kernel_fails(op: str, mistake: str, wrong: Wrong) -> None:
     assert any(fails(case, wrong) for case in cases(op)), mistake
+
+
+@pytest.mark.parametrize(("op", "mistake"), NAMES, ids=[f"{op}: {m}" for op, m in NAMES])
+def test_wrong_kernel_is_named(op: str, mistake: str) -> None:
+    (wrong,) = (w for known, what, w in WRONG if (known, what) == (op, mistake))
+    evidence = Evidence(op)
+    for case in cases(op):
+        assert evidence.add(case, outputs(case, wrong)), case.id
+    assert str(evidence.verdict()).startswith(f'all elements equal "{NAMES[op, mistake]}"')
+
+
+KNOWN = [(op, name) for op, axes in MISTAKES.items() for named in axes.values() for name in named]
+
+
+@pytest.mark.parametrize(("op", "name"), KNOWN, ids=[f"{op}: {name}" for op, name in KNOWN])
+def test_known_mistake_fails_and_is_told_from_the_others(op: str, name: str) -> None:
+    (mistake,) = (named[name] for named in MISTAKES[op].values() if name in named)
+    evidence, failed = Evidence(op), False
+    with np.errstate(all="ignore"):
+        for case in cases(op):
+            made = mistaken(case, mistake)
+            failed |= bool(compare(case.outputs, made, case.tolerance))
+            evidence.add(case, made)
+    assert failed
+    assert str(evidence.verdict()).startswith(f'all elements equal "{name}"')
+
+
+def test_right_outputs_follow_no_mistake() -> None:
+    for op in MISTAKES:
+        evidence = Evidence(op)
+        for case in cases(op):
+            evidence.add(case, case.outputs)
+        assert str(evidence.verdict()).startswith('all elements equal "canonical"'), op

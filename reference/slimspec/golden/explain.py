@@ -64,11 +64,18 @@ class Evidence:
 def _diagnosed(case: VectorCase, outputs: Outputs) -> Any:
     from slimspec.attention.diagnosis import DEQUANTIZE_KV, QUANTIZE_KV
     from slimspec.checkpoint.dtypes import whole_dtype
+    from slimspec.golden.mistakes import op_of
     from slimspec.golden.operations import operation
     from slimspec.matmul.diagnosis import OPS, diagnose
-    from slimspec.matmul.diagnosis.engine import variants
+    from slimspec.matmul.diagnosis.engine import explain, variants
 
     op = operation(case.op)
+    known = op_of(case)
+    if known is not None:
+        try:
+            return explain(known, tuple(np.asarray(outputs[name]) for name in case.outputs), {})
+        except ValueError:
+            return None  # another shape
     if op.diagnosis is None or not normative(case):
         return None
     table = OPS | {QUANTIZE_KV.name: QUANTIZE_KV, DEQUANTIZE_KV.name: DEQUANTIZE_KV}
