@@ -1,5 +1,7 @@
 """What the rules of the description share."""
 
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from slimcheck.context import Context, ModuleClass
@@ -7,6 +9,7 @@ from slimcheck.findings import Finding
 from slimspec.checkpoint import Description
 from slimspec.checkpoint.errors import clip
 
+MOST = 1000  # ways to be wrong that a rule tells apart
 SYNTAX = frozenset({"json-syntax", "json-number"})  # defects of DESC-032, the others of DESC-001
 
 
@@ -43,6 +46,15 @@ def entries(
 ) -> Finding:
     """A finding about entries of the description."""
     return Finding(requirement, kind, found, expected, names, ck.description_name)
+
+
+def at_most(groups: Iterable[Iterable[str]], most: int = MOST) -> Iterator[tuple[str, ...]]:
+    """Yield groups of names, after so many the rest as one: a hostile file has a million."""
+    left = iter(groups)
+    yield from map(tuple, islice(left, most))
+    rest = tuple(chain.from_iterable(left))
+    if rest:
+        yield rest
 
 
 def stored(cls: ModuleClass, suffix: str) -> tuple[str, ...]:

@@ -1,9 +1,12 @@
 """What a rule says: a finding, and findings of one kind gathered into a group."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from slimspec.patterns import collapse
+
+_MOST = 10_000  # groups of a requirement, kind and expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,23 @@ def gather(findings: Iterable[Finding]) -> list[Group]:
     """Group findings by requirement, kind, expectation and the last part of the tensor name.
 
     The first finding of a group lends it `found`: one example says more than a merged sentence.
+    After very many groups that differ by the tensor only, the rest is one: a hostile file would
+    fill the memory with them.
     """
     groups: dict[tuple[str, ...], Group] = {}
+    alike: Counter[tuple[str, ...]] = Counter()  # groups that differ by their tensors only
     for finding in findings:
         leaf = finding.tensors[0].rpartition(".")[2] if finding.tensors else finding.file
         depth = str(finding.tensors[0].count(".")) if finding.tensors else ""
-        key = (finding.requirement, finding.kind, finding.expected, leaf, depth)
+        key: tuple[str, ...] = (
+            finding.requirement, finding.kind, finding.expected, leaf, depth,
+        )  # fmt: skip
         group = groups.get(key)
+        if group is None and alike[key[:3]] >= _MOST:
+            key = key[:3]
+            group = groups.get(key)
         if group is None:
+            alike[key[:3]] += 1
             group = groups[key] = Group(
                 finding.requirement,
                 finding.kind,

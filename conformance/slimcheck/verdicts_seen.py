@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slimcheck.consumers_facts import FLAT, OFFLINE, PARTS, RANKS
+from slimcheck.described import MOST
 from slimcheck.layouts import label_of, rules_of
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
@@ -127,7 +128,9 @@ def _pairs(contexts: Sequence["Context"]) -> dict[tuple[str, str], int]:
     for context in contexts:
         for name, label in context.labels.items():
             if name.endswith(".weight"):
-                found[label, layer_kind(name)] += 1
+                pair = label, layer_kind(name)
+                if pair in found or len(found) < MOST:  # a hostile file has a million labels
+                    found[pair] += 1
     return dict(found)
 
 

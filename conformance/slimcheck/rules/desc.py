@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from slimcheck.context import Context
-from slimcheck.described import SYNTAX, as_count, entries, has, readable, said, shown
+from slimcheck.described import SYNTAX, as_count, at_most, entries, has, readable, said, shown
 from slimcheck.findings import Finding
 from slimcheck.groups import group_size_of, stated_group_size
 from slimcheck.layouts import is_linear, types_of
@@ -100,14 +100,15 @@ def entries_are_labels(ck: Context) -> Iterator[Finding]:
     for name, label in description.labels.items() if strange else ():
         if label in strange and vocabulary.layer_key(name) is None:
             unknown.setdefault(label, []).append(name)
-    for label, names in unknown.items():
+    for names in at_most(unknown.values()):
+        label = description.labels[names[0]]
         yield entries(
             ck,
             "DESC-007",
             "label",
             f"label {shown(label)}",
             f"a known label{_near(label)}",
-            tuple(names),
+            names,
         )
     for name, value in description.other.items():
         known = vocabulary.layer_key(name)

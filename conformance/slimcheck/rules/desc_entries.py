@@ -1,17 +1,18 @@
 """DESC: the entries of the description, one label per tensor."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 
 from slimcheck.context import Context, is_layer_type, join
-from slimcheck.described import as_count, entries, readable
+from slimcheck.described import as_count, at_most, entries, readable
 from slimcheck.findings import Finding
 from slimcheck.layouts import COMPRESSED, LABEL, MISSING, breach, is_norm, types_of
 from slimcheck.packed import EXPERTS
 from slimcheck.registry import rule
 from slimcheck.rules.fq import FLATQUANT_TENSORS
 from slimcheck.rules.mx import SVD_BRANCH
+from slimspec.checkpoint.records import NAME_LIMIT
 from slimspec.layout.vocabulary import may_be_undescribed
 
 _SHOWN = 8  # numbers of absent experts
@@ -60,25 +61,41 @@ def every_entry_names_a_tensor(ck: Context) -> Iterator[Finding]:
             name for name in absent if name.rpartition(".")[0].rpartition(".")[2] != "lm_head"
         ]
     absent.sort(key=_leaf)
-    for _, names in groupby(absent, key=_leaf):
-        listed = tuple(names)
-        found = f"label {ck.labels[listed[0]]}, no tensor of that name in any file"
-        near = _stored_as(ck, listed[0])
-        found += f"; {near} is stored" if near else ""
-        yield entries(ck, "DESC-021", "absent", found, "a stored tensor", listed)
+    alike = list(at_most(names for _, names in groupby(absent, key=_leaf)))
+    near = _stored_as(ck, [names[0] for names in alike])
+    for names in alike:
+        found = f"label {ck.labels[names[0]]}, no tensor of that name in any file"
+        found += f"; {near[names[0]]} is stored" if names[0] in near else ""
+        yield entries(ck, "DESC-021", "absent", found, "a stored tensor", names)
 
 
-def _stored_as(ck: Context, name: str) -> str | None:
-    """An undescribed tensor whose name differs by a prefix only."""
-    return next(
-        (
-            stored
-            for stored in ck.checkpoint.table.names
-            if stored.endswith("." + name) or name.endswith("." + stored)
-            if stored not in ck.labels
-        ),
-        None,
-    )
+def _stored_as(ck: Context, names: Sequence[str]) -> dict[str, str]:
+    """For some of `names`, the first undescribed tensor whose name differs by a prefix only."""
+    wanted = set(names) | {ending for name in names for ending in _endings(name)}
+    shorter: dict[str, int] = {}  # tensor -> its place, where a name may end so
+    longer: dict[str, int] = {}  # ending of a tensor -> place of the first
+    table = ck.checkpoint.table
+    for row, stored in enumerate(table.names if wanted else ()):
+        if stored not in ck.labels:
+            if stored in wanted:
+                shorter.setdefault(stored, row)
+            for ending in _endings(stored):
+                if ending in wanted:
+                    longer.setdefault(ending, row)
+    found = {}
+    for name in names:
+        rows = [shorter[ending] for ending in _endings(name) if ending in shorter]
+        rows += [longer[name]] if name in longer else []
+        if rows:
+            found[name] = table.names[min(rows)]
+    return found
+
+
+def _endings(name: str) -> Iterator[str]:
+    """What stands behind each dot; nothing for a name longer than any tensor may have."""
+    while "." in name and len(name) <= NAME_LIMIT:
+        name = name.partition(".")[2]
+        yield name
 
 
 def _leaf(name: str) -> tuple[str, int]:

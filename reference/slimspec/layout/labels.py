@@ -7,7 +7,7 @@ A wrapper around a linear changes its label (`W8A8` -> `W8A8_FLATQUANT`) and add
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 from slimspec.data import folder
@@ -68,7 +68,7 @@ def _derivation(raw: dict) -> Derivation:
     )
 
 
-@cache
+@lru_cache(1024)  # a hostile description has a million labels
 def resolve(label: str, profile: str | None = None) -> tuple[Layout, Derivation | None] | None:
     """Return the layout a label means and the wrapper on it; None for a label nobody writes.
 
