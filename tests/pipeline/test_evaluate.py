@@ -13,10 +13,12 @@ from slimspec.model import Decoder
 from slimspec.pipeline.evaluate import (
     Evaluation,
     LinearCost,
+    Outputs,
     cosines,
     evaluate,
     format_evaluation,
     log_softmax,
+    same_tokens,
 )
 from slimspec.pipeline.evaluate_plot import by_role
 from slimspec.pipeline.quantize import Plan, quantize_directory
@@ -63,6 +65,35 @@ def test_weights_on_the_grid_cost_nothing_where_activations_stay_float(
     assert found.kl < 1e-9
     assert found.agreement == 1
     assert found.perplexity[0] == pytest.approx(found.perplexity[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3"])
+def test_models_may_send_tokens_to_different_experts(
+    build: Build, tmp_path: Path, family: str
+) -> None:
+    """4-bit activations change the routing: an expert counts the tokens that both send to it."""
+    floats = build(family, "float32")
+    quantize_directory(floats, tmp_path / "q", Plan("W4A4_DYNAMIC"))
+    found = evaluate(floats, tmp_path / "q", TOKENS)
+    routed = [c for c in found.linears if ".experts." in c.name]
+    assert {len(c.cosines) for c in found.linears if c not in routed} == {found.tokens}
+    for cost in routed:
+        assert 0 < len(cost.cosines) < found.tokens
+        assert np.isfinite(cost.sqnr)
+    assert np.isfinite(found.kl)
+
+
+def test_outputs_of_an_expert_are_matched_by_token() -> None:
+    kept, made = Outputs(), Outputs()
+    kept.routed("m.experts.3", np.array([4, 1, 6]))
+    made.routed("m.experts.3", np.array([1, 2, 4]))
+    made["m.experts.3.up_proj"] = np.array([[10], [20], [40]])
+    own, other = same_tokens("m.experts.3.up_proj", np.array([[4], [1], [6]]), kept, made)
+    assert own.tolist() == [[1], [4]]
+    assert other.tolist() == [[10], [40]]
+    kept.routed("m.experts.5", np.array([0]))
+    own, other = same_tokens("m.experts.5.up_proj", np.array([[7]]), kept, made)
+    assert own.shape == other.shape == (0, 1)
 
 
 def test_fewer_bits_cost_more(build: Build, tmp_path: Path) -> None:

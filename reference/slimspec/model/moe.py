@@ -58,6 +58,8 @@ def mixture(scope: Scope, prefix: str, x: NDArray) -> NDArray:
     for e in range(experts.count):
         rows, place = _chosen(experts, indices == e)
         if rows.size:
+            if scope.routed is not None:
+                scope.routed(f"{prefix}.experts.{e}", rows)
             y = gated_mlp(scope, f"{prefix}.experts.{e}", x[rows])
             factor = to_dtype(weights[rows, place, None], kind)
             total[rows] = add(total[rows], mul(y, factor, kind), kind)

@@ -44,6 +44,7 @@ class Scope:
         states: sees q, k and v of every attention and may replace them.
         attend: computes every attention; None for the eager one.
         absorb: names of latent attentions whose queries meet the latent itself; None for none.
+        routed: sees which tokens (rows of the input of the mixture) an expert is about to get.
     """
 
     architecture: Architecture
@@ -54,6 +55,7 @@ class Scope:
     states: States | None = None
     attend: Attend | None = None
     absorb: Callable[[str], bool] | None = None
+    routed: Callable[[str, NDArray], None] | None = None
     _tensors: dict[str, NDArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,8 @@
     perplexity  e^(mean of -log p(next token)), both models
 
 The quantized model runs on its own integers (`Scheme.forward`), its errors add up from layer to
-layer. Memory is one layer of both models and the hidden states of all texts.
+layer. An expert is compared on the tokens that both models send to it. Memory is one layer of both
+models and the hidden states of all texts.
 """
 
 from __future__ import annotations
@@ -126,7 +127,23 @@ class QuantizedLinears:
 
 
 class Outputs(dict[str, NDArray]):
-    """Keeps the output of every linear of one layer and one text."""
+    """Keeps the output of every linear of one layer and one text, and the tokens of experts."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, NDArray] = {}  # expert -> which tokens it got
+
+    def routed(self, expert: str, rows: NDArray) -> None:
+        """Keep which tokens an expert gets."""
+        self.tokens[expert] = rows
+
+    def forget(self) -> None:
+        """Begin another text."""
+        self.clear()
+        self.tokens.clear()
+
+    def rows(self, name: str) -> NDArray | None:
+        """Which tokens a linear of an expert got; None of any other linear."""
+        return self.tokens.get(name.rpartition(".")[0])
 
     def watch(self, inner: Callable[..., NDArray]) -> Callable[..., NDArray]:
         """Return `inner` that also keeps what it gives."""
@@ -169,20 +186,32 @@ def evaluate(
     for one, other in zip(_layers(left), _layers(right), strict=True):
         linears.next_layer()
         left.linear = one.scope.linear_of = kept.watch(FloatLinear(left.numerics))
+        one.scope.routed, other.scope.routed = kept.routed, made.routed
         for i in range(len(tokens)):
             a[i], b[i] = one(a[i]), other(b[i])
             for name, y in kept.items():
                 cost = costs.setdefault(name, LinearCost(name, linears.label(name)))
-                cost.add(y, made[name])
-            kept.clear()
-            made.clear()
+                cost.add(*same_tokens(name, y, kept, made))
+            kept.forget()
+            made.forget()
         progress(1)
-    found.linears = list(costs.values())
+    found.linears = [cost for cost in costs.values() if cost.cosines]  # an expert may share none
     if isinstance(left, Decoder) and isinstance(right, Decoder):
         _compare_heads(left, right, a, b, tokens, found)
     else:
         found.embedding = [float(cosines(_mean(x), _mean(y))[0]) for x, y in zip(a, b, strict=True)]
     return found
+
+
+def same_tokens(name: str, y: NDArray, kept: Outputs, made: Outputs) -> tuple[NDArray, NDArray]:
+    """The outputs of a linear of both models: an expert's on the tokens that it got in both."""
+    own, theirs = kept.rows(name), made.rows(name)
+    if own is None:
+        return y, made[name]
+    if theirs is None:
+        return y[:0], y[:0]
+    _, mine, other = np.intersect1d(own, theirs, assume_unique=True, return_indices=True)
+    return y[mine], made[name][other]
 
 
 def cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
