@@ -36,7 +36,9 @@ def steps(case: VectorCase) -> tuple[NDArray, NDArray, NDArray] | None:
     if case.op == "fake_quantize" and a["scope"] == "row":
         scale = np.abs(x).max(axis=1, keepdims=True) / 127
     elif case.op == "fake_quantize":
-        scale, offset = np.ones(1), np.array([-28.0])
+        low, high = x.min().astype(F64), x.max().astype(F64)
+        scale = np.array([(high - low) / 255])
+        offset = np.rint(-low / scale) - 128
     if case.op.startswith("quantize_dynamic"):
         scale, offset = scale[:, None], offset.reshape(-1, 1)
     if case.op == "quantize_heads":
