@@ -70,10 +70,6 @@ def explained(checkpoint: Path, report: PipelineReport) -> str:
     kinds = {str(step.get("type")) for step in case.steps}
     if report.searched:
         return "the search takes another candidate of nearly equal loss"
-    if {"linear_quant", "dynamic_cache"} <= kinds:
-        return (
-            "the producer runs on in float32 behind its deployed linears when a cache is observed"
-        )
     if "float_sparse" in kinds:
         return "ADMM inverts a matrix of sums in 20 rounds: a weight at the edge may be kept or not"
     if case.recipe.get("q", {}).get("act_method") == 2 and report.dtype == "F16":

@@ -100,7 +100,7 @@ def grouped_query_attention(
     )
     if a.qk_norm:
         q, k = scope.rms_norm(f"{prefix}.q_norm", q), scope.rms_norm(f"{prefix}.k_norm", k)
-    cos, sin = cos_sin(a.rope, positions, x.dtype)
+    cos, sin = cos_sin(a.rope, positions, scope.turns or x.dtype)
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     return attend_and_project(scope, layer, prefix, (q, k, v), cache)
 
@@ -120,5 +120,6 @@ def attend_and_project(
     t, s = q.shape[1], k.shape[1]
     window = a.window[layer] if layer < len(a.window) else 0
     hidden = causal(np.arange(s - t, s), np.arange(s), window)
-    out = (scope.attend or attend)(q, k, v, a.softmax_scale, hidden, scope.numerics)
+    numerics = scope.numerics if q.dtype == scope.numerics.dtype else Numerics(q.dtype)
+    out = (scope.attend or attend)(q, k, v, a.softmax_scale, hidden, numerics)
     return scope.linear(f"{prefix}.o_proj", out, a.hidden)

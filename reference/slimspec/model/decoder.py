@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.numeric import add
+from slimspec.quantize.affine import common_dtype
 
 from .attention import grouped_query_attention
 from .cache import KVCache
@@ -70,11 +71,11 @@ class Layer:
         attention = latent_attention if a.latent else grouped_query_attention
         x = scope.rms_norm(f"{self.name}.input_layernorm", h)
         y = attention(scope, self.index, f"{self.name}.self_attn", x, positions, cache)
-        h = add(h, y, h.dtype)
+        h = add(h, y, common_dtype(h, y))
         x = scope.rms_norm(f"{self.name}.post_attention_layernorm", h)
         routed = a.experts is not None and self.index not in a.experts.dense
         y = (mixture if routed else gated_mlp)(scope, f"{self.name}.mlp", x)
-        return add(h, y, h.dtype)
+        return add(h, y, common_dtype(h, y))
 
 
 class Decoder:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.numeric import add, as_float32, mul
+from slimspec.numeric import add, as_float32, mul, to_dtype
 
 from .attention import attend_and_project, causal, split_heads
 from .cache import KVCache
@@ -35,18 +35,20 @@ def latent_attention(
     assert a.latent is not None
     assert a.rope is not None
     sizes, bias = a.latent, a.attention_bias
-    cos, sin = cos_sin(a.rope, positions, x.dtype)
+    cos, sin = cos_sin(a.rope, positions, scope.turns or x.dtype)
     q = split_heads(_queries(scope, prefix, x), a.heads)  # (h, t, nope + rope)
     down = scope.linear(f"{prefix}.kv_a_proj_with_mqa", x, sizes.kv_rank + sizes.rope, bias)
     latent, k_rope = np.split(down, [sizes.kv_rank], axis=1)
     latent = scope.rms_norm(f"{prefix}.kv_a_layernorm", latent, LATENT_EPS)
     if scope.absorb is not None and scope.absorb(prefix):
-        return _absorbed(scope, prefix, q, latent, halves_of_pairs(k_rope[None]), (cos, sin))
+        turn = cos_sin(a.rope, positions, q.dtype)
+        return _absorbed(scope, prefix, q, latent, halves_of_pairs(k_rope[None]), turn)
     up = scope.linear(f"{prefix}.kv_b_proj", latent, a.heads * (sizes.nope + sizes.value))
     k_nope, v = np.split(split_heads(up, a.heads), [sizes.nope], axis=2)  # (h, t, ·)
     k_rope = rotate(halves_of_pairs(k_rope[None]), cos, sin)  # (1, t, rope)
     q_nope, q_rope = np.split(q, [sizes.nope], axis=2)
     q = np.concatenate([q_nope, rotate(halves_of_pairs(q_rope), cos, sin)], axis=2)
+    q, k_rope = to_dtype(q, v.dtype), to_dtype(k_rope, v.dtype)  # kv_b_proj may stay 16-bit
     shared = np.broadcast_to(k_rope, (a.heads, *k_rope.shape[1:]))
     k = np.concatenate([k_nope, shared], axis=2)  # (h, t, nope + rope)
     return attend_and_project(scope, layer, prefix, (q, k, v), cache)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint import CheckpointError
@@ -43,6 +44,7 @@ class Scope:
         observe: sees the input of every linear before it is computed.
         states: sees q, k and v of every attention and may replace them.
         attend: computes every attention; None for the eager one.
+        turns: dtype of the cosines and sines of rotary positions; None for that of the states.
         absorb: names of latent attentions whose queries meet the latent itself; None for none.
         routed: sees which tokens (rows of the input of the mixture) an expert is about to get.
     """
@@ -54,6 +56,7 @@ class Scope:
     observe: Observe | None = None
     states: States | None = None
     attend: Attend | None = None
+    turns: np.dtype | None = None
     absorb: Callable[[str], bool] | None = None
     routed: Callable[[str, NDArray], None] | None = None
     _tensors: dict[str, NDArray] = field(default_factory=dict)

@@ -112,7 +112,16 @@ class ServiceRun:
     ) -> tuple[list[NDArray], Inputs]:
         """Run one layer with fresh tensors; return its outputs and the inputs of its linears."""
         absorb = self._absorbs if states is not None else None
-        scope = replace(layer.scope, linear_of=linear, states=states, absorb=absorb, _tensors={})
+        scope = replace(
+            layer.scope,
+            linear_of=linear,
+            states=states,
+            turns=self._run.model.numerics.dtype,
+            absorb=absorb,
+            _tensors={},
+        )
+        if linear is not None and self._wide(hidden):
+            scope = replace(scope, numerics=Numerics(np.float32))
         fresh = replace(layer, scope=scope)
         seen = Inputs()
         if isinstance(fresh, EncoderLayer):
@@ -121,6 +130,10 @@ class ServiceRun:
             return [fresh(h, observe=seen) for h in hidden], seen
         pairs = zip(hidden, positions, strict=True)
         return [fresh(h, positions=p, observe=seen) for h, p in pairs], seen
+
+    def _wide(self, hidden: list[NDArray]) -> bool:
+        """True where a layer runs on in float32: behind deployed linears, and what follows."""
+        return self._linear.frozen or hidden[0].dtype == np.float32
 
     def _absorbs(self, module: str) -> bool:
         """True for an attention whose queries meet the latent itself, as FAQuant wants it."""

@@ -25,7 +25,7 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.model import Architecture
 from slimspec.model.bert import EncoderLayer
 from slimspec.model.decoder import Layer
-from slimspec.numeric import as_float32, sub
+from slimspec.numeric import as_float32, sub, to_dtype
 from slimspec.quantize.affine import Variant
 from slimspec.smooth.fold import Affine, shift_consumer
 from slimspec.smooth.outlier_suppression import Statistics, collect
@@ -128,6 +128,8 @@ def smooth_layer(
             continue
         consumers = [weights.stored(f"{target}.weight") for target in graph.targets]
         statistics = collect(batches)
+        # float32 behind deployed linears: only statistics are taken before they are narrowed
+        batches = [to_dtype(x, consumers[0].dtype) for x in batches]
         rows = weights.stored(f"{graph.source}.weight").shape[0]
         loss = None
         if settings.anti_method == "awq" and isinstance(layer, Layer):

@@ -3,8 +3,8 @@
     candidate   s = max|x|^alpha;   loss = rms(Q(x/s)·SSZ(W·s)ᵀ - x·Wᵀ) / rms(x·Wᵀ)
     result      s = max(mean|x|^alpha, 1e-5)
 
-The inputs are quantized over all tokens at once, in their own dtype; weights, product and error are
-float32, as what the producer deploys computes (math.md 8.2; 15, D-5).
+The inputs are quantized per token in their own dtype; weights, product and error are float32, as
+what the producer deploys computes (math.md 8.2).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class FlexAwqLoss:
         dtype = self._x.dtype
         scale = power(self._peak, alpha)
         with np.errstate(all="ignore"):
-            x = _fake_input(div(self._x, scale, dtype))
-            scaled = mul(self._w, scale, dtype)
+            x, scaled = div(self._x, scale, dtype), mul(self._w, scale, dtype)
             if not (np.isfinite(as_float32(x)).all() and np.isfinite(as_float32(scaled)).all()):
                 return float("nan")
+            x = _fake_input(x)
             made = quantize_ssz(scaled, bits=self._bits)
             w = dequantize(made.q, as_float32(made.scale), as_float32(made.offset))
             y = as_float32(x) @ as_float32(w).T
@@ -71,11 +71,9 @@ def search_flex_awq(loss: FlexAwqLoss, step: float = STEP) -> float:
 
 
 def _fake_input(x: NDArray) -> NDArray:
-    """Quantize over all tokens, symmetric int8, and bring back. Returns: dtype of x."""
-    low, high = x.min().reshape(1), x.max().reshape(1)
-    if not np.isfinite(as_float32(np.concatenate([low, high]))).all():
-        return x
-    scale, offset = (p[:, None] for p in qparams(low, high, symmetric=True, variant="v1"))
+    """Quantize each token, symmetric int8, and bring back. Returns: dtype of x."""
+    low, high = x.min(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
+    scale, offset = qparams(low, high, symmetric=True, variant="v1")
     return to_dtype(dequantize(codes(x, scale, offset), scale, offset), x.dtype)
 
 

@@ -23,10 +23,11 @@ from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
 from slimspec.schemes import InputParams, Linear
 
 from .communication import SHARD, Communication, Parallel, row_parallel
-from .observers import RunningInput, fake_input, fake_tokens
+from .observers import RunningInput, fake_axis, fake_input, fake_tokens
 from .settings import Settings
 
 DYNAMIC = "_DYNAMIC"
+EXPERTS = ".experts."
 
 
 def takes_range(label: str) -> bool:
@@ -68,6 +69,7 @@ class CalibrationLinear:
     def next_layer(self) -> None:
         """Forget the weights of the layer before."""
         self._float = FloatLinear(self._numerics)
+        self._wide = FloatLinear(Numerics(np.float32))
         self._weights: dict[str, NDArray] = {}
 
     def params(self) -> dict[str, InputParams]:
@@ -94,13 +96,32 @@ class CalibrationLinear:
         return sums(partial)
 
     def _one(self, name: str, x: NDArray, w: NDArray, b: NDArray | None, rule: Rule) -> NDArray:
+        compute = self._wide if self._widens(x) else self._float
         if takes_range(rule.type):
             x = self._static(name, x, rule.type)
         elif rule.type.endswith(DYNAMIC) and "FP8" not in rule.type:
-            x = fake_tokens(x, self._settings)
+            x = self._dynamic(name, x)
         if self._solver is not None:
             self._solver.see(name, x)
-        return self._float(name, x, self._weight(name, w, rule), b)
+        return compute(name, x, self._weight(name, w, rule), b)
+
+    def _dynamic(self, name: str, x: NDArray) -> NDArray:
+        """An input that engines quantize per token; deployed linears of "v1" do it along axis 1.
+
+        That is the axis of the tokens in (text, token, column), but that of the columns where
+        experts see the tokens of all texts in one list.
+        """
+        if not self.frozen or self._settings.variant == "v0":
+            return fake_tokens(x, self._settings)
+        return fake_axis(x, 1 if EXPERTS in name else 0)
+
+    def _widens(self, x: NDArray) -> bool:
+        """True for a float32 result: of "v1" once the linear is deployed, or for such an input.
+
+        Its operands keep the dtype of what they were rounded with. Source: measured on recorded
+        cache scales; msmodelslim ir/w8a8_static.py, core/quantizer/linear.py.
+        """
+        return self._settings.variant == "v1" and (self.frozen or x.dtype == np.float32)
 
     def _in_run(self, label: str) -> bool:
         if label == KEEP:

@@ -20,7 +20,7 @@ from slimspec.observe.histogram import HistogramObserver
 from slimspec.observe.histogram_v1 import HistogramObserverV1
 from slimspec.observe.minmax import float64_mean_of_extrema, mean_of_extrema, running_extrema
 from slimspec.quantize.activation import activation_qparams
-from slimspec.quantize.affine import codes, dequantize
+from slimspec.quantize.affine import codes, dequantize, qparams
 from slimspec.schemes import InputParams
 
 from .settings import Settings
@@ -112,6 +112,13 @@ def fake_input(x: NDArray, params: InputParams, name: str = "input") -> NDArray:
     return to_dtype(dequantize(wide, params.scale, params.offset), x.dtype)
 
 
+def fake_axis(x: NDArray, axis: int) -> NDArray:
+    """Quantize symmetrically with a scale for each row (axis 1) or column (axis 0) of x (t, k)."""
+    lo, hi = x.min(axis=axis, keepdims=True), x.max(axis=axis, keepdims=True)
+    scale, offset = qparams(lo, hi, symmetric=True, variant="v1")
+    return fake_input(x, InputParams(scale, offset))
+
+
 def fake_tokens(x: NDArray, settings: Settings) -> NDArray:
     """What a run does to an input that engines quantize per token.
 
@@ -122,8 +129,6 @@ def fake_tokens(x: NDArray, settings: Settings) -> NDArray:
         lo, hi = x.min(axis=-1), x.max(axis=-1)
     else:
         lo, hi = x.min().reshape(1), x.max().reshape(1)
-    from slimspec.quantize.affine import qparams
-
     symmetric = settings.variant == "v1" or settings.act_symmetric
     scale, offset = qparams(lo, hi, symmetric=symmetric, variant=settings.variant)
     return fake_input(x, InputParams(scale[:, None], offset[:, None]))
