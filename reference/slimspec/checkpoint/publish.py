@@ -28,11 +28,14 @@ def check_free(out: Path, overwrite: bool) -> None:
 
 
 def publish(folder: Path, out: Path, overwrite: bool) -> None:
-    """Rename the finished folder to `out`; an old checkpoint there goes only then."""
+    """Rename the finished folder to `out`; an old checkpoint there goes only then.
+
+    For a moment it is `OUT.previous-XXXXXXXX`: a process that is killed just then leaves it so.
+    """
     check_free(out, overwrite)
     old: Path | None = None
     if out.is_dir() and os.listdir(out):
-        old = Path(tempfile.mkdtemp(prefix=f"{out.name}.partial-", dir=out.parent))
+        old = Path(tempfile.mkdtemp(prefix=f"{out.name}.previous-", dir=out.parent))
         out.rename(old)
     try:
         folder.rename(out)

@@ -1,18 +1,14 @@
 """Stream a checkpoint into a new directory, named and ordered as the producer would.
 
-Everything is written into a sibling `OUT.partial-XXXX`, which is renamed to OUT at the end; after
-an error or an interrupt nothing is left.
+Everything or nothing is written, as `partial` says.
 
 Source: formats.md 1.1 (names), 1.2 (permissions), 1.3 (index, shard size), 2.1 (description).
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +28,14 @@ from .naming import (
     order_description,
     weights_names,
 )
-from .publish import check_free, publish
+from .partial import PartialDirectory
 from .shard import ShardWriter, nbytes_of
 
 GIB = 1 << 30
 OPTIONAL = "optional"
 
 
-class CheckpointWriter:
+class CheckpointWriter(PartialDirectory):
     """Context manager that writes one checkpoint directory; memory stays bounded.
 
     `write` puts each tensor on disk at once. A shard is closed when the next tensor would bring
@@ -77,42 +73,17 @@ class CheckpointWriter:
             raise ValueError(f"profile {profile!r}: expected one of {', '.join(STYLES)}")
         if part_file_size is not None and part_file_size < 1:
             raise ValueError(f"part_file_size {part_file_size}: expected at least 1")
-        self.path = Path(out)
+        super().__init__(out, overwrite)
         self.profile = profile
         self.model_quant_type = model_quant_type
         self.group_size = group_size
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._limit = part_file_size
-        self._overwrite = overwrite
         self._labels: dict[str, Any] = {}
         self._shard_of: dict[str, int] = {}  # tensor -> shard number, in write order
         self._shards: list[Path] = []
         self._open_shard: ShardWriter | None = None
         self._total_size = 0
-        self._folder: Path | None = None
-        check_free(self.path, overwrite)
-
-    def __enter__(self) -> Self:
-        try:
-            folder = tempfile.mkdtemp(prefix=f"{self.path.name}.partial-", dir=self.path.parent)
-        except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
-        self._folder = Path(folder)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except OSError as failure:
-            raise CheckpointError(f"{self.path}: cannot be written: {failure.strerror}") from None
-        finally:
-            self._discard()
 
     def write(self, name: str, array: NDArray[Any], label: str | None) -> None:
         """Write one tensor.
@@ -154,7 +125,7 @@ class CheckpointWriter:
             shard = self._shard_for(size)
             shard.append(name, dtype, shape, (memoryview(chunk) for chunk in chunks))
         except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
+            raise self._refused(error) from None
         self._shard_of[name] = len(self._shards) + 1
         self._total_size += size
         if label is not None:
@@ -179,7 +150,7 @@ class CheckpointWriter:
                 shard.append(name, str(tag_of(array.dtype)), array.shape, (flat.data,))
             shard.close(folder / file)
         except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
+            raise self._refused(error) from None
         return f"{OPTIONAL}/{file}"
 
     def copy_companions(
@@ -198,11 +169,6 @@ class CheckpointWriter:
         if origin in target.parents:
             raise CheckpointError(f"{self.path}: the output would lie inside its source {source}")
         companions.copy_companions(source, self._root(), changes=changes)
-
-    def _root(self) -> Path:
-        if self._folder is None:
-            raise RuntimeError("CheckpointWriter is used outside its `with` block")
-        return self._folder
 
     def _check_name(self, name: str) -> None:
         if not name or not name.isprintable() or name == "__metadata__":
@@ -256,8 +222,6 @@ class CheckpointWriter:
             path = root / description_name(self.profile, label)
             _dump(description, path, STYLES[self.profile].indent)
         self._set_modes(root, frozenset(names))
-        publish(root, self.path, self._overwrite)
-        self._folder = None
 
     def _set_modes(self, root: Path, weights: frozenset[str]) -> None:
         style = STYLES[self.profile]
@@ -271,13 +235,10 @@ class CheckpointWriter:
             path.chmod(INDEX_MODE if path.name.endswith(SUFFIX) else mode)
         root.chmod(DIRECTORY_MODE)
 
-    def _discard(self) -> None:
+    def _abandon(self) -> None:
         if self._open_shard is not None:
             self._open_shard.discard()
             self._open_shard = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
 
 def _dump(value: Any, path: Path, indent: int) -> None:

@@ -1,18 +1,15 @@
 """Write `part{r}-of-{N}` directories, all ranks at once, into one new directory.
 
-Everything goes into a sibling `OUT.partial-XXXX`, which is renamed at the end; after an error or
-an interrupt nothing is left. Tensors are written in pieces, so that memory stays bounded.
+Everything or nothing is written, as `checkpoint.partial` says. Tensors are written in pieces, so
+that memory stays bounded.
 
 Source: formats.md 1.1 (SC), 1.4 (quantize, torch_dtype), 1.5; DIR-014..017.
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +18,7 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.companions import copy_companions
 from slimspec.checkpoint.dtypes import tag_of
 from slimspec.checkpoint.errors import clip
-from slimspec.checkpoint.publish import check_free, publish
+from slimspec.checkpoint.partial import PartialDirectory
 from slimspec.checkpoint.shard import ShardWriter
 from slimspec.layout import profiles
 
@@ -47,7 +44,7 @@ def pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield array[start : start + rows]
 
 
-class PartsWriter:
+class PartsWriter(PartialDirectory):
     """Context manager that writes the parts of one checkpoint; see the module."""
 
     def __init__(
@@ -71,41 +68,17 @@ class PartsWriter:
         Raises:
             CheckpointError: `out` exists and may not be replaced, or its parent is missing.
         """
-        self.path = Path(out)
+        super().__init__(out, overwrite)
         self._quant_type = quant_type
         self._metadata = dict(metadata)
-        self._overwrite = overwrite
         self._labels: list[dict[str, Any]] = [{} for _ in range(ranks)]
         self._shards: list[ShardWriter] = []
         self._names: list[set[str]] = [set() for _ in range(ranks)]
-        self._folder: Path | None = None
-        check_free(self.path, overwrite)
 
-    def __enter__(self) -> Self:
-        try:
-            prefix = f"{self.path.name}.partial-"
-            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.path.parent))
-            for rank in range(len(self._labels)):
-                self._part(rank).mkdir()
-                self._shards.append(ShardWriter(self._part(rank) / ".spool"))
-        except OSError as error:
-            self._discard()
-            raise self._refused(error) from None
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except OSError as failure:
-            raise self._refused(failure) from None
-        finally:
-            self._discard()
+    def _start(self) -> None:
+        for rank in range(len(self._labels)):
+            self._part(rank).mkdir()
+            self._shards.append(ShardWriter(self._part(rank) / ".spool"))
 
     def write(self, rank: int, name: str, array: NDArray[Any], label: str | None) -> None:
         """Write one tensor of a rank; `label` None leaves it out of the description.
@@ -162,11 +135,6 @@ class PartsWriter:
         changes = {"torch_dtype": "float16", "dtype": None, "quantize": self._quant_type.lower()}
         copy_companions(source, self._root(), changes=changes)
 
-    def _root(self) -> Path:
-        if self._folder is None:
-            raise RuntimeError("PartsWriter is used outside its `with` block")
-        return self._folder
-
     def _part(self, rank: int) -> Path:
         return self._root() / f"part{rank}-of-{len(self._labels)}"
 
@@ -185,16 +153,8 @@ class PartsWriter:
         for path in self._root().iterdir():
             path.chmod(_DIRECTORY_MODE if path.is_dir() else _JSON_MODE)
         self._root().chmod(_DIRECTORY_MODE)
-        publish(self._root(), self.path, self._overwrite)
-        self._folder = None
 
-    def _discard(self) -> None:
+    def _abandon(self) -> None:
         for shard in self._shards:
             shard.discard()
         self._shards = []
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def _refused(self, error: OSError) -> CheckpointError:
-        return CheckpointError(f"{self.path}: cannot be written: {error.strerror}")
