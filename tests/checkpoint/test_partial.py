@@ -106,3 +106,13 @@ def test_error_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> Non
     with pytest.raises(error):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_was_replacing_is_named_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = tmp_path / "out.previous-abcdefgh"
+    write(old)
+    remove_abandoned(tmp_path / "out")
+    assert (old / "model.safetensors").is_file()
+    assert f"{old} is what a killed run was about to replace: rename it to out" in caplog.text

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from .errors import CheckpointError, clip
-from .publish import check_free, publish
+from .publish import PREVIOUS, check_free, publish
 
 INFIX = ".partial-"
 MARK = ".slimspec-is-writing"
@@ -113,7 +113,13 @@ class PartialDirectory:
 
 def remove_abandoned(out: Path) -> None:
     """Remove the folders that killed runs for `out` left beside it, and say so."""
-    for folder in _partial_folders(out):
+    for folder in _beside(out, PREVIOUS):
+        _LOG.warning(
+            "warning: %s is what a killed run was about to replace: rename it to %s, or delete it",
+            clip(str(folder)),
+            out.name,
+        )
+    for folder in _beside(out, INFIX):
         if not (folder / MARK).is_file():
             continue  # not one of ours, or one that is about to get its name
         if _is_held(folder / MARK):
@@ -123,9 +129,9 @@ def remove_abandoned(out: Path) -> None:
         _LOG.warning("removed %s, left by a run that was killed", clip(str(folder)))
 
 
-def _partial_folders(out: Path) -> Iterator[Path]:
+def _beside(out: Path, infix: str) -> Iterator[Path]:
     for path in sorted(out.parent.iterdir()):
-        ours = path.name.startswith(f"{out.name}{INFIX}")
+        ours = path.name.startswith(f"{out.name}{infix}")
         if ours and path.is_dir() and not path.is_symlink():
             yield path
 

@@ -9,6 +9,8 @@ from .description import PREFIX
 from .errors import CheckpointError, clip
 from .profile import PART
 
+PREVIOUS = ".previous-"  # between the names of OUT and of what it replaces, for a moment
+
 
 def check_free(out: Path, overwrite: bool) -> None:
     """Refuse an output path that holds something which may not be replaced."""
@@ -35,7 +37,7 @@ def publish(folder: Path, out: Path, overwrite: bool) -> None:
     check_free(out, overwrite)
     old: Path | None = None
     if out.is_dir() and os.listdir(out):
-        old = Path(tempfile.mkdtemp(prefix=f"{out.name}.previous-", dir=out.parent))
+        old = Path(tempfile.mkdtemp(prefix=f"{out.name}{PREVIOUS}", dir=out.parent))
         out.rename(old)
     try:
         folder.rename(out)
