@@ -139,8 +139,8 @@ def _flat(p: Any, i: Tensors, o: Tensors) -> Part:
 
 
 METHODS = (
-    Method("v1_WeightGptq", "v1", _gptq, ("c0009",), ("W8A8-015",)),
-    Method("v1_WeightPerChannelSsz", "v1", _ssz, ("c0005",), ("W8A8-015",)),
+    Method("v1_WeightGptq", "v1", _gptq, ("c0009",)),
+    Method("v1_WeightPerChannelSsz", "v1", _ssz, ("c0005",)),
     Method("legacy_optimize_weights_proximal_hqq", "v0", _hqq, ("c0034",)),
     Method("lowbit_quant_one_weight_by_outliers", "v0", _lowbit, ("c0004",), ("SP-003",)),
     Method("legacy_observers", "v0", _range, ("c0033",), ("W8A8-004", "W8A8-006")),
@@ -149,7 +149,7 @@ METHODS = (
     Method("v1_flex_alpha_beta_search", "v1", _flex, ("c0030",)),
     Method("anti_flex_smooth_so", "v0", _fake, ("c0161",)),
     Method("anti_flex_smooth_so", "v0", _shared_heads, ("c0202",)),
-    Method("v1_hadamard", "v1", _identity, ("c0012",), ("ROT-001", "ROT-002")),
+    Method("v1_hadamard", "v1", _identity, ("c0012",), ("ROT-002",)),
     Method("v1_fa3_per_head", "v1", _head_ranges, ("c0054",), ("FA-002", "FA-003")),
     Method("v1_MXWeight_dualscale", "v1", _dualscale, ("c0041",), ("MX-010",)),
     Method("flatquant_asym_quant", "v0", _flat, ("c0041",)),

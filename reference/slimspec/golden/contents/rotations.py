@@ -10,7 +10,7 @@ from slimspec.golden import exact
 from .model import Definition, f32
 
 _SOURCE = "math.md 11.1"
-_ROT = ("ROT-001", "ROT-002")
+_ROT = ("ROT-002",)
 
 
 def cases() -> Iterator[Definition]:

@@ -97,7 +97,7 @@ def _gptq() -> Iterator[Definition]:
         " its weights become 0; no quotient within 1/1000 of a tie", {"w": w, "x0": one, "x1": two},
         {"q": _swept(dead, _hessian([one, two], 12), wide, np.zeros((3, 4)), -8), "scale": scale,
          "offset": zero},
-        {"bits": 4, "symmetric": True, "variant": "v1"}, ("ErrorPush",), ("W8A8-015",), source,
+        {"bits": 4, "symmetric": True, "variant": "v1"}, ("ErrorPush",), (), source,
     )  # fmt: skip
     three = random.randint(-4, 5, (6, 4)).astype(np.float32)
     groups = w.reshape(3, 2, 2).astype(np.float64)
@@ -129,7 +129,7 @@ def _first_batch(w: NDArray, dead: NDArray, one: NDArray, two: NDArray) -> Defin
         {"w": w, "x0": one, "x1": two},
         {"q": exact.clipped(exact.integers(ratio), -128, 127), "scale": again,
          "offset": np.zeros_like(again)},
-        {"bits": 8, "symmetric": True, "variant": "v0"}, ("ErrorPush",), ("W8A8-015",),
+        {"bits": 8, "symmetric": True, "variant": "v0"}, ("ErrorPush",), (),
         "math.md 3.3, 15 D-7",
     )  # fmt: skip
 
