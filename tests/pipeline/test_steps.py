@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -109,6 +110,41 @@ def test_steps_end_in_a_conformant_directory(
     wanted = {s["type"] for s in steps if "type" in s}
     wanted |= {"FAQuant" for s in steps if s["step"] == "attention"}
     assert wanted <= set(labels.values())
+
+
+def test_mindie_profile_has_no_optional_files(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    steps = [{"step": "rotate"}, quantize("W8A8")]
+    config = written(tmp_path, producer="MF", calib_file=str(calib_file), steps=steps)
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) == 0
+    assert violated(tmp_path / "q") == []
+    assert not (tmp_path / "q" / "optional").exists()
+    made = open_checkpoint(tmp_path / "q")
+    assert made.profile.name == "MF"
+
+
+def test_cache_behind_static_linears_holds_float32_states(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    """A deployed linear of the service gives float32 in a bfloat16 model, and so on from there."""
+    scales = {}
+    for cache in (False, True):
+        steps = [quantize("W8A8"), *([{"step": "cache"}] if cache else [])]
+        config = written(tmp_path, calib_file=str(calib_file), steps=steps)
+        out = tmp_path / str(cache)
+        assert main(["quantize", str(build()), str(out), "--config", config]) == 0
+        made = open_checkpoint(out)
+        name = "model.layers.{}.self_attn.q_proj.input_scale"
+        scales[cache] = [made.tensor(name.format(layer))[0] for layer in (0, 1)]
+        if cache:
+            scales["cache"] = made.tensor("model.layers.0.self_attn.k_proj.kv_cache_scale")
+    bfloat16 = ml_dtypes.bfloat16
+    assert scales[False][0] == scales[True][0] == np.float32(bfloat16(scales[True][0]))
+    assert scales[False][1] == np.float32(bfloat16(scales[False][1]))
+    assert scales[True][1] != np.float32(bfloat16(scales[True][1]))
+    assert scales["cache"].dtype == np.float32
+    assert scales["cache"].tolist() != scales["cache"].astype(bfloat16).astype(np.float32).tolist()
 
 
 def test_pruned_weights_have_the_share_of_zeros(

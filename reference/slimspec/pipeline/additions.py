@@ -19,6 +19,7 @@ from slimspec.schemes.faquant import quant_type
 from .calibrate import Calibration
 
 V1_PROFILES = ("A1", "MF")
+WITH_OPTIONAL = "A1"  # the one profile with files beside the weights
 ROTATION, ROTATION_FILE = "global_rotation", "quarot.safetensors"
 
 
@@ -30,7 +31,7 @@ def attention_metadata(calibration: Calibration, profile: str) -> dict[str, Any]
         metadata |= {"kv_cache_type": "C8", "kv_quant_type": "C8"}
     if "FAQuant" in labels:
         metadata["fa_quant_type"] = "FAKQuant" if profile in V1_PROFILES else "FAQuant"
-    if calibration.rotation is not None:
+    if calibration.rotation is not None and profile == WITH_OPTIONAL:
         path = f"{OPTIONAL}/{ROTATION_FILE}"
         metadata["optional"] = {"quarot": {"rotation_map": {ROTATION: path}}}
     return metadata
@@ -47,7 +48,7 @@ def write_additions(
     Args: quantized: linears whose bias has gone into their own tensors.
     """
     weights = calibration.weights
-    if calibration.rotation is not None:
+    if calibration.rotation is not None and profile == WITH_OPTIONAL:
         writer.write_optional(ROTATION_FILE, {ROTATION: calibration.rotation})
     for name, _ in weights.added():
         if name.rpartition(".")[0] not in quantized:
