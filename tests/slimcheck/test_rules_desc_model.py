@@ -1,7 +1,13 @@
 """Names of whole models: known layouts are silent, a lost or misplaced part is named."""
 
+import re
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slimcheck.rules.desc_model import _holders
 
 MINE = {"DESC-036", "DESC-037", "DESC-038", "DESC-039"}
 MODEL, HEAD, EMBEDDING, NORM = (
@@ -76,7 +82,7 @@ def test_another_model_beside_it_is_silent(draft, judge, names):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        (HEAD, "language_model.lm_head.", "a list of layers below language_model"),
+        (HEAD, "language_model.lm_head.", "a list of layers below what holds it"),
         (EMBEDDING, "embed_tokens.weight", "a list of layers beside it"),
         (EMBEDDING, "model.layers.embed_tokens.weight", "a list of layers beside it"),
     ],
@@ -200,3 +206,25 @@ def test_float_model_is_called_float(draft, judge):
     assert judge(draft).one("DESC-039").expected == "FLOAT"
     draft.description["model_quant_type"] = "FLOAT"
     assert "DESC-039" not in judge(draft).ids
+
+
+def test_many_lost_heads_are_one_group(draft, judge):
+    names = [f"lost{i}.{leaf}.weight" for i in range(50) for leaf in ("lm_head", "embed_tokens")]
+    groups = judge(floats(draft, *names)).results["DESC-036"].groups
+    assert sorted((group.kind, len(group.tensors)) for group in groups) == [
+        ("embed_tokens", 50),
+        ("lm_head", 50),
+    ]
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "0", "12", "0a"]), min_size=1, max_size=6)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(PARTS, PARTS, st.booleans())
+def test_what_holds_a_numbered_list(module, parent, directly):
+    name, start = ".".join(module), ".".join(parent)
+    between = r"[^.]+" if directly else r".+?"
+    for place, lead in ((start, re.escape(start) + r"\."), ("", "")):
+        held = re.match(rf"{lead}{between}\.\d+(?:\.|$)", name) is not None
+        assert (place in _holders(name, directly)) == held

@@ -60,7 +60,10 @@ def test_file_that_several_classes_need_is_named_once(directory):
         directory, "tokenizer_config.json", auto_map={"AutoTokenizer": ["tiny.Slow", "tiny.Fast"]}
     )
     (group,) = found(directory, "DIR-025")
-    assert (group.found, group.expected) == ("auto_map 'tiny.Config', no tiny.py", "tiny.py")
+    assert (group.found, group.expected) == (
+        "auto_map 'tiny.Config', no tiny.py",
+        "that file beside it",
+    )
     assert (group.file, group.count) == ("config.json", 1)
 
 
@@ -164,3 +167,15 @@ def test_tokenizer_beyond_our_limits_is_not_judged(directory):
     with (directory / "tokenizer.json").open("wb") as stream:
         stream.truncate(65 << 20)
     assert found(directory, "DIR-026") == []
+
+
+def test_many_absent_files_are_one_group(directory):
+    merge(directory, "config.json", auto_map={f"Auto{i}": f"m{i}.Class" for i in range(100)})
+    (group,) = found(directory, "DIR-025")
+    assert group.findings == 100
+
+
+def test_huge_ids_are_not_written_out(directory):
+    (directory / "tokenizer.json").write_text(tokenizer({"a": 10**4000}))
+    merge(directory, "generation_config.json", eos_token_id=10**4001)
+    assert {len(group.found) < 80 for group in found(directory, "DIR-026")} == {True}

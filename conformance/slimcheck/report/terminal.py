@@ -114,11 +114,11 @@ def _print_block(each: Block, console: Console, lang: str) -> None:
     head = Text.assemble(
         (f"{severity:<6}", _STYLES[each.severity]), (f"{each.id}  ", "bold"), each.title
     )
-    _print_line(head, console)
     if not console.is_terminal:  # one line a field, however long: a program may read it
-        for name, text in each.fields:
-            console.print(Text(f"  {_padded(name)}{text}"), soft_wrap=True)
+        fields = [Text(f"  {_padded(name)}{text}") for name, text in each.fields]
+        _print_line(Text("\n").join([head, *fields]), console)
         return
+    _print_line(head, console)
     grid = Table.grid(padding=0)
     grid.add_column(width=_FIELD + 2, no_wrap=True)
     grid.add_column(overflow="fold")

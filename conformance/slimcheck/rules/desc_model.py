@@ -1,7 +1,7 @@
 """DESC: what the names say of the model: embedding, layers, norm, head, prediction layers, type."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from slimcheck.context import Context, join
 from slimcheck.described import as_count, readable, said, shown
@@ -10,6 +10,7 @@ from slimcheck.layouts import is_linear
 from slimcheck.registry import rule
 from slimspec import layout
 from slimspec.checkpoint.config import Config
+from slimspec.checkpoint.errors import clip
 from slimspec.layout import layer_names, vocabulary
 
 _EMBEDDING, _HEAD = "embed_tokens", "lm_head"  # beside the layers, and above them
@@ -17,35 +18,56 @@ _NORM = "input_layernorm"  # of a decoder layer whose attention is self_attn
 _PREDICTED = ("num_nextn_predict_layers", "mtp_num_hidden_layers")  # of config.json
 _PREDICTION = re.compile(r"(?:^|\.)(?:mtp|nextn)")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,9})\.", re.ASCII)
+_SHOWN = 8  # places of layers
 
 
 @rule("DESC-036")
 def one_model_has_one_prefix(ck: Context) -> Iterator[Finding]:
-    described = (module for module in ck.outside if join(module, "weight") in ck.labels)
-    for module in described:  # DESC-020 speaks of the others
+    described = [m for m in ck.outside if join(m, "weight") in ck.labels]  # DESC-020: the others
+    beside = _without_list(ck, _parents(described, _EMBEDDING), directly=True)
+    below = _without_list(ck, _parents(described, _HEAD), directly=False)
+    found = f"no layers there, they are in {_places(ck)}" if beside or below else ""
+    for module in described:
         parent, _, leaf = module.rpartition(".")
-        if leaf == _EMBEDDING and not _list_in(ck, parent, directly=True):
+        if leaf == _EMBEDDING and parent in beside:
             wanted = "a list of layers beside it"
-        elif leaf == _HEAD and not _list_in(ck, parent, directly=False):
-            wanted = f"a list of layers below {parent}"
+        elif leaf == _HEAD and parent in below:
+            wanted = "a list of layers below what holds it"
         else:
             continue
-        found = f"no layers there, they are in {_places(ck)}"
         names = (join(module, "weight"),)
         yield Finding("DESC-036", leaf, found, wanted, names, ck.one_file(names))
 
 
-def _list_in(ck: Context, parent: str, *, directly: bool) -> bool:
-    """Whether a numbered list of modules lies in `parent`, or anywhere below it."""
-    start = re.escape(parent + ".") if parent else ""
-    between = r"[^.]+" if directly else r".+?"
-    pattern = re.compile(rf"{start}{between}\.\d+(?:\.|$)", re.ASCII)
-    return any(pattern.match(module) for module in ck.class_of)
+def _parents(modules: Iterable[str], leaf: str) -> set[str]:
+    """What holds the modules whose last name is `leaf`."""
+    split = (module.rpartition(".") for module in modules)
+    return {parent for parent, _, last in split if last == leaf}
+
+
+def _without_list(ck: Context, parents: set[str], *, directly: bool) -> set[str]:
+    """Those of `parents` in which no numbered list of modules lies, or nowhere below which."""
+    left = set(parents)
+    for module in ck.class_of:
+        if not left:
+            break
+        left -= _holders(module, directly)
+    return left
+
+
+def _holders(module: str, directly: bool) -> set[str]:
+    """What holds a list that the module is in: "model" of model.layers.0.mlp."""
+    parts = module.split(".")
+    numbered = [i for i, part in enumerate(parts) if i and part.isdecimal()]
+    if directly:
+        return {".".join(parts[: i - 1]) for i in numbered}
+    return {".".join(parts[:i]) for i in range(max(numbered, default=0))}
 
 
 def _places(ck: Context) -> str:
     """Where the decoder layers are: model.layers, …"""
-    return ", ".join(join(parent, "layers") for parent in _decoders(ck)) or "no known place"
+    places = [join(parent, "layers") for parent in _decoders(ck)]
+    return clip(", ".join(places[:_SHOWN])) or "no known place"
 
 
 def _decoders(ck: Context) -> list[str]:
@@ -68,7 +90,7 @@ def promised_prediction_layers_are_stored(ck: Context) -> Iterator[Finding]:
     for key in _PREDICTED:
         count = as_count(config.get(key))
         if count and hidden is not None and not _predicts(ck, hidden):
-            found = f"{key} {count}, but no layer {hidden} and nothing named mtp"
+            found = f"{key} {clip(count)}, but no layer {clip(hidden)} and nothing named mtp"
             expected = "the prediction layers, or 0"
             yield Finding("DESC-037", "absent", found, expected, file="config.json")
             return
@@ -86,8 +108,8 @@ def _predicts(ck: Context, hidden: int) -> bool:
 def a_decoder_is_whole(ck: Context) -> Iterator[Finding]:
     decoders = [
         name
-        for name in _decoders(ck)
-        if _has_attention(ck, name) and join(name, "fc") not in ck.class_of  # no draft
+        for name in _with_attention(ck, _decoders(ck))
+        if join(name, "fc") not in ck.class_of  # no draft
     ]
     if not decoders or not ck.readable:
         return
@@ -102,18 +124,25 @@ def a_decoder_is_whole(ck: Context) -> Iterator[Finding]:
 def _absent(ck: Context, decoders: list[str], known: list[str]) -> dict[str, str]:
     """What the modules `known` lack, by kind: the name that it would have."""
     absent = {}
+    parents = frozenset(decoders)
     if not any(layer_names.judged_by("NUM-008", module) for module in known):
         absent[_EMBEDDING] = join(decoders[0], _EMBEDDING)
-    if not any(_is_norm_of(module, decoders) for module in known):
+    if not any(_is_norm_of(module, parents) for module in known):
         absent["norm"] = join(decoders[0], "norm")
     if decoders != [""] and _is_untied(ck.root.config) and not any(map(_is_head, known)):
         absent[_HEAD] = _HEAD
     return absent
 
 
-def _has_attention(ck: Context, decoder: str) -> bool:
-    start = join(decoder, "layers.")
-    return any(m.startswith(start) and ".self_attn" in m for m in ck.class_of)
+def _with_attention(ck: Context, decoders: list[str]) -> list[str]:
+    """Those of `decoders` with a self_attn in one of their layers."""
+    left = set(decoders)
+    for module in ck.class_of:
+        if not left:
+            break
+        if ".self_attn" in module:
+            left.discard(f".{module}".partition(".layers.")[0][1:])
+    return [name for name in decoders if name not in left]
 
 
 def _described(ck: Context) -> Iterator[str]:
@@ -122,7 +151,7 @@ def _described(ck: Context) -> Iterator[str]:
     return (name.rpartition(".")[0] for name in ck.labels if name not in table)
 
 
-def _is_norm_of(module: str, decoders: Iterable[str]) -> bool:
+def _is_norm_of(module: str, decoders: Collection[str]) -> bool:
     parent, _, leaf = module.rpartition(".")
     return parent in decoders and "norm" in leaf.lower()
 

@@ -35,8 +35,8 @@ def files_of_auto_map_exist(ck: Context) -> Iterator[Finding]:
                 yield Finding("DIR-025", "form", found, "MODULE.CLASS", file=file)
             elif f"{match[1]}.py" not in names | told:
                 told.add(f"{match[1]}.py")
-                found = f"auto_map {reference!r}, no {match[1]}.py"
-                yield Finding("DIR-025", "absent", found, f"{match[1]}.py", file=file)
+                found = f"auto_map {clip(reference, 80)!r}, no {clip(match[1], 80)}.py"
+                yield Finding("DIR-025", "absent", found, "that file beside it", file=file)
 
 
 def _references(members: Any) -> Iterator[str]:
@@ -72,7 +72,8 @@ def tokenizer_fits_the_model(ck: Context) -> Iterator[Finding]:
     if not vocabulary:
         return
     if rows is not None and max(vocabulary) >= rows:
-        found, expected = f"a vocabulary up to id {max(vocabulary)}", f"ids below {rows}, its rows"
+        found = f"a vocabulary up to id {clip(max(vocabulary), 40)}"
+        expected = f"ids below {clip(rows, 40)}, its rows"
         yield Finding("DIR-026", "rows", found, expected, file=_TOKENIZER)
     known = vocabulary | _added(file.value) | _added_later(_json(ck, _SETTINGS))
     config, generation = ck.checkpoint.config, _json(ck, _GENERATION)
@@ -84,7 +85,7 @@ def tokenizer_fits_the_model(ck: Context) -> Iterator[Finding]:
         ends = [as_count(end) for end in (value if isinstance(value, list) else [value])]
         strange = [end for end in ends if end is not None and end not in known]
         if strange:
-            found = f"eos_token_id {strange[0]}, no token of {_TOKENIZER}"
+            found = f"eos_token_id {clip(strange[0], 40)}, no token of {_TOKENIZER}"
             yield Finding("DIR-026", "end", found, f"one of its {len(known)} ids", file=source)
 
 
