@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules that several tests share
 
 HIDDEN, WIDE, HEADS, KV, VOCABULARY = 64, 128, 4, 2, 300
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
