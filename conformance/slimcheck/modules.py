@@ -6,7 +6,7 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass, join
+from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
 from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
@@ -56,7 +57,7 @@ class Module:
     def base_label(self) -> str | None:
         return layout.base_label(self.cls.label, self._context.profile) if self.cls.label else None
 
-    @cached_property
+    @kept
     def types(self) -> frozenset[str]:
         """Its layout type, the wrapper on it, and the types of what stands beside it (C8, …)."""
         own = types_of_label(self.cls.label, self._context.profile)
@@ -139,7 +140,7 @@ class Module:
             self._numbers[suffix] = found
         return self._numbers[suffix]
 
-    @cached_property
+    @kept
     def codes(self) -> NDArray[np.int8] | None:
         """int8 [n, k]: the integers of the weight; None if it is no int8 matrix.
 
@@ -160,7 +161,7 @@ class Module:
         rules = rules_of(self.cls.label, self._context.profile) if self.cls.label else None
         return rules.get("weight") if rules else None
 
-    @cached_property
+    @kept
     def integers(self) -> IntegerStats | None:
         """Statistics of `codes`; their blocks are those of the file where codes are stored so."""
         if self.codes is None:
@@ -202,8 +203,8 @@ class Module:
 
     def release(self) -> None:
         """Let go of everything that was read."""
-        for kept in (self._arrays, self._numbers, self._floats):
-            kept.clear()
+        for read in (self._arrays, self._numbers, self._floats):
+            read.clear()
         for name in ("codes", "integers", "zero_rows", "deq_scale"):
             self.__dict__.pop(name, None)
 
@@ -222,14 +223,14 @@ class Module:
         """int64 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
         return self.integers.row_min if self.integers else None
 
-    @cached_property
+    @kept
     def zero_rows(self) -> NDArray[np.bool_] | None:
         """bool [n]: rows of `codes` that hold nothing but zeros."""
         if self.row_max is None or self.row_min is None:
             return None
         return (self.row_max <= 0) & (self.row_min >= 0)
 
-    @cached_property
+    @kept
     def deq_scale(self) -> NDArray[np.float32] | None:
         """float32: deq_scale decoded by bits; None if absent or in neither of its dtypes."""
         spec = self.cls.tensors.get("deq_scale")

@@ -109,7 +109,7 @@ def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
     if stats is not None:
         if stats.row_min.min() == stats.row_max.max():
             return
-        for part in (stats.row_sum, stats.row_min, stats.row_max):
+        for part in (stats.row_sum, stats.row_min.astype(np.int8), stats.row_max.astype(np.int8)):
             digest.update(part.tobytes())
     elif spec.dtype in FLOATS:
         digest.update(module.floats("weight").blocks.low.tobytes())

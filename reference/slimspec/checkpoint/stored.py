@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAP_FROM = 1 << 20  # bytes; of fewer, a map costs more than reading them
-_PIECE = 512 << 10  # bytes that are read at once: they stay in the cache of one processor
+_PIECE = 1 << 20  # bytes that are read at once: they stay in the cache of one processor
 
 
 def stored_bytes(path: str | Path, begin: int, size: int) -> NDArray[np.uint8]:
