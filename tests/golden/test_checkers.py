@@ -38,6 +38,13 @@ def test_selection_is_all_but_what_is_made_on_demand() -> None:
         select(["valid"], ["w9"])
 
 
+def test_directory_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "no/parent"):
+        lines(capsys, "checkpoints", str(tmp_path / name), "--id", SAMPLE[0], code=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
 def test_written_checkpoints_carry_their_verdicts(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert write(select(globs=SAMPLE), out) == len(SAMPLE)

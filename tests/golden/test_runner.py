@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 from slimspec.cli import main
 from slimspec.golden import cases
+from slimspec.golden.command import fill, run, split
 from slimspec.golden.export import FORMATS, export, write_case
 from slimspec.golden.runner import judge, run_cases
 
@@ -66,14 +69,39 @@ def test_c_program_reads_exported_vectors(program: Path, tmp_path: Path) -> None
         ("import time; time.sleep(60)", "timeout: no answer within 1 s"),
         ("pass", "hi: No such file or directory"),
         ("open(outputs + '/hi.bin', 'wb').write(b'123')", "expected 8 bytes in hi.bin, found 3"),
+        ("import os; os.mkfifo(outputs + '/hi.bin')", "expected a file hi.bin"),
+        ("while True: sys.stderr.write('sleep' * 9999)", "timeout: no answer within 1 s"),
+        ("while True: print('sleep' * 9999)", "timeout: no answer within 1 s"),
+        ("import os; os.fork() or __import__('time').sleep(9); sys.exit(7)", "exit code 7"),
     ],
-    ids=["exit", "signal", "timeout", "no-output", "size"],
+    ids=["exit", "signal", "timeout", "no-output", "size", "pipe", "complains", "prints", "child"],
 )
 def test_misbehaving_command_fails_its_case(tmp_path: Path, body: str, problem: str) -> None:
     chosen = [case for case in cases("split_int8") if case.id == "split-int8-002"]
     (found,) = run_cases(chosen, script(tmp_path, body), timeout=1 if "sleep" in body else 30)
     assert not found.passed
     assert problem in found.problems[0]
+
+
+def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
+    body = """
+import os, time
+if os.fork() == 0:
+    open(outputs + "/../child", "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+    words = split(script(tmp_path, body), ["{inputs}", "{outputs}"])
+    (tmp_path / "out").mkdir()
+    filled = fill(words, {"{inputs}": tmp_path, "{outputs}": tmp_path / "out"})
+    assert run(filled, timeout=1).code is None
+    child = int((tmp_path / "child").read_text())
+    for _ in range(200):  # it dies a moment later, and whoever inherits it may not bury it
+        with suppress(OSError):
+            if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.05)
+                continue
+        return
+    pytest.fail(f"process {child} lives on")
 
 
 def test_missing_command_is_said() -> None:
@@ -187,6 +215,11 @@ def test_command_line_lists_shows_exports_and_generates(
     assert main(["golden", "export", str(tmp_path / "out"), "--from", target]) == 0
     assert (tmp_path / "out" / "matmul-int8-s1-000" / "outputs" / "acc.bin").stat().st_size == 128
     assert main(["golden", "generate", target, "--op", "matmul_int8", "--shape", "q=1"]) == 4
+    for wrong in (["--count", "0"], ["--count", "-1"], ["--seed", str(2**32)], ["--seed", "-1"]):
+        assert main(["golden", "generate", str(tmp_path / "none"), *shape[:4], *wrong]) == 4
+    for wrong in ("nan", "inf", "-1", "0", "soon"):
+        command = ["--cmd", "x {inputs} {outputs}", "--timeout", wrong]
+        assert main(["golden", "run", "--op", "matmul_int8", *command]) == 4
     where = ["--op", "quantize_static", "--where", "form=mul"]
     assert main(["golden", "export", str(tmp_path / "mul"), *where]) == 0
     assert [p.name for p in (tmp_path / "mul").iterdir()] == ["quantize-static-002"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slimspec.cli import golden_checkpoints
+from slimspec.cli.numbers import count, seconds
 from slimspec.patterns import visible
 
 _EXIT_DIFFERS = 1
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     golden_checkpoints.add_kind(one)
     one = parts.add_parser("show", help="explain one vector or checkpoint")
     one.add_argument("id")
-    one.add_argument("--elements", type=int, default=16, help="elements per tensor (default 16)")
+    one.add_argument("--elements", type=count, default=16, help="elements per tensor (default 16)")
     one = parts.add_parser("export", help="write vectors for another test harness")
     one.add_argument("directory", type=Path, help="is created")
     one.add_argument("--format", default="bin", choices=("bin", "npy", "json", "atb-csv"))
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = parts.add_parser("run", help="feed vectors to an executable and judge its outputs")
     _add_choice(one)
     one.add_argument("--cmd", required=True, help="command with {inputs} and {outputs}")
-    one.add_argument("--timeout", type=float, default=60.0, help="seconds per case (default 60)")
+    one.add_argument("--timeout", type=seconds, default=60.0, help="seconds per case (default 60)")
     one.add_argument("--format", default="bin", choices=("bin", "npy"))
     golden_checkpoints.add_arguments(parts)
 
@@ -55,8 +56,8 @@ def _add_generate(one: argparse.ArgumentParser) -> None:
     one.add_argument("directory", type=Path, help="where the files go")
     one.add_argument("--op", required=True)
     one.add_argument("--shape", default="", help="sizes, as m=64,n=4096,k=4096,g=128")
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--count", type=int, default=1)
+    one.add_argument("--seed", type=count, default=0)
+    one.add_argument("--count", type=count, default=1)
     one.add_argument("--numerics", default="canonical", help="numerics profile")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                      help="attribute, VALUE as JSON or a word (repeatable)")  # fmt: skip
@@ -135,8 +136,8 @@ def _show(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from slimspec.golden.export import export
 
-    count = export(_chosen(args), args.directory, args.format)
-    _say(f"{count} vectors written to {args.directory}")
+    written = export(_chosen(args), args.directory, args.format)
+    _say(f"{written} vectors written to {args.directory}")
     return 0
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from slimspec.cli.numbers import seconds
+
 Say = Callable[[str], None]
 
 
@@ -17,7 +19,7 @@ def add_arguments(parts: Any) -> None:
     _add_choice(one)
     one = parts.add_parser("check", help="run a loader or checker on checkpoints")
     one.add_argument("--cmd", required=True, help="command with {checkpoint}; 0 accepts it")
-    one.add_argument("--timeout", type=float, default=60.0, help="seconds per case (default 60)")
+    one.add_argument("--timeout", type=seconds, default=60.0, help="seconds per case (default 60)")
     _add_choice(one)
 
 

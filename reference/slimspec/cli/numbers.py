@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import threading
 
 from slimspec.checkpoint.writer import GIB
 
@@ -28,4 +29,15 @@ def count(text: str) -> int:
         value = -1
     if value < 0:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer, 0 or more")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Read a time above 0. Raises: ArgumentTypeError for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected seconds, more than 0")
     return value

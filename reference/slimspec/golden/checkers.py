@@ -7,8 +7,7 @@ float model) is not asked of a command.
 """
 
 import json
-import shlex
-import subprocess
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from slimspec import requirements
 from slimspec.checkpoint import CheckpointError
+from slimspec.golden import command as commands
 from slimspec.golden.checkpoints import (
     KINDS,
     CheckpointCase,
@@ -25,8 +25,8 @@ from slimspec.golden.checkpoints import (
     generated_cases,
 )
 
+_PLACE = "{checkpoint}"
 GROUPS = ("valid", "generated", *KINDS)
-_SHOWN = 300  # characters of what a command wrote to stderr
 
 
 def group_of(case: CheckpointCase) -> str:
@@ -59,8 +59,10 @@ def write(cases: Iterable[CheckpointCase], directory: Path) -> int:
     Returns: the number of checkpoints.
     Raises: CheckpointError if `directory` exists.
     """
-    if directory.exists():
+    if os.path.lexists(directory):
         raise CheckpointError(f"{directory}: exists already; name a directory to create")
+    if not directory.absolute().parent.is_dir():
+        raise CheckpointError(f"{directory}: cannot be created: its parent is no directory")
     with tempfile.TemporaryDirectory(prefix=".golden-", dir=directory.absolute().parent) as place:
         root = Path(place) / "made"
         root.mkdir()
@@ -135,33 +137,25 @@ def check(cases: Iterable[CheckpointCase], command: str, timeout: float = 60.0) 
     Raises:
         ValueError: a command without the placeholder, or that cannot be split.
     """
-    words = shlex.split(command)
-    if not any("{checkpoint}" in word for word in words):
-        raise ValueError("command: expected {checkpoint} in it")
+    words = commands.split(command, (_PLACE,))
     for case in cases:
         with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
             directory = case.materialize(Path(temporary) / case.id)
-            filled = [word.replace("{checkpoint}", str(directory)) for word in words]
-            yield _answer(case, filled, timeout)
+            yield _answer(case, commands.fill(words, {_PLACE: directory}), timeout)
 
 
 def _answer(case: CheckpointCase, command: Sequence[str], timeout: float) -> Answer:
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
+        ended = commands.run(command, timeout)
+    except ValueError as error:
+        return Answer(case, "crashed", str(error))
+    if ended.code is None:
         return Answer(case, "hung", f"no answer within {timeout:g} s")
-    except OSError as error:
-        return Answer(case, "crashed", f"cannot run {command[0]}: {error.strerror}")
-    if done.returncode < 0:
-        return Answer(case, "crashed", f"signal {-done.returncode}{_said(done.stderr)}")
-    did = "refuse" if done.returncode else "accept"
+    if ended.code < 0:
+        return Answer(case, "crashed", ended.told(f"signal {-ended.code}"))
+    did = "refuse" if ended.code else "accept"
     told_more = (case.tp, case.producer, case.float_model) != (None, None, None)
     if case.verdict in (did, "either") or (case.verdict == "refuse" and told_more):
         return Answer(case, did, None)
-    told = _said(done.stderr) if did == "refuse" else ""
-    return Answer(case, did, f"expected to {case.verdict}, did {did}: {case.comment}{told}")
-
-
-def _said(stderr: bytes) -> str:
-    text = stderr.decode(errors="replace").strip()[-_SHOWN:]
-    return f": {text}" if text else ""
+    problem = f"expected to {case.verdict}, did {did}: {case.comment}"
+    return Answer(case, did, ended.told(problem) if did == "refuse" else problem)

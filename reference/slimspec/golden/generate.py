@@ -27,7 +27,7 @@ def generate(
         count: how many; each takes its own stream.
 
     Raises:
-        ValueError: an operation without samples, or sizes that are none.
+        ValueError: an operation without samples, or sizes, a seed or a count that are none.
     """
     found = operation(op)
     if found.sample is None:
@@ -36,6 +36,10 @@ def generate(
     for name, size in sizes.items():
         if name not in SIZES or size < 1:
             raise ValueError(f"size {name}={size}: expected m, n, k or g of at least 1")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed {seed}: expected one from 0 to 2**32 - 1")
+    if count < 1:
+        raise ValueError(f"count {count}: expected at least 1")
     made = []
     for number in range(count):
         inputs, given = found.sample(np.random.RandomState([seed, number]), sizes, attributes)

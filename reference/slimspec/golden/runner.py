@@ -6,8 +6,7 @@ input tensor, `{outputs}` an empty directory into which one file per output is t
 case and nothing else.
 """
 
-import shlex
-import subprocess
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.golden import command as commands
 from slimspec.golden.compare import compare
 from slimspec.golden.explain import Evidence
 from slimspec.golden.export import write_case
 from slimspec.golden.vectors import VectorCase
 
-_SHOWN = 300  # characters of what a command wrote to stderr
+_NPY_HEADER = 1 << 16  # bytes that a .npy file may have beside its array
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ def run_cases(
     Raises:
         ValueError: a command without both placeholders, or that cannot be split.
     """
-    words = shlex.split(command)
-    if not words or not all(any(p in w for w in words) for p in ("{inputs}", "{outputs}")):
-        raise ValueError("command: expected both {inputs} and {outputs} in it")
+    words = commands.split(command, ("{inputs}", "{outputs}"))
     with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
         for case in cases:
             yield _run(case, words, Path(temporary) / case.id, timeout, form)
@@ -60,21 +58,17 @@ def run_cases(
 
 def _run(case: VectorCase, words: list[str], place: Path, timeout: float, form: str) -> Result:
     write_case(case, place, form, answers=False)
-    filled = [
-        word.replace("{inputs}", str(place / "inputs")).replace("{outputs}", str(place / "outputs"))
-        for word in words
-    ]
+    paths = {"{inputs}": place / "inputs", "{outputs}": place / "outputs"}
     try:
-        done = subprocess.run(filled, capture_output=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
+        ended = commands.run(commands.fill(words, paths), timeout)
+    except ValueError as error:
+        return Result(case, (str(error),))
+    if ended.code is None:
         return Result(case, (f"timeout: no answer within {timeout:g} s",))
-    except OSError as error:
-        return Result(case, (f"cannot run {filled[0]}: {error.strerror}",))
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()[-_SHOWN:]
-        code = done.returncode
+    if ended.code:
+        code = ended.code
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Result(case, (f"crash: {how}" + (f": {said}" if said else ""),))
+        return Result(case, (ended.told(f"crash: {how}"),))
     return judge(case, place / "outputs", form)
 
 
@@ -94,15 +88,21 @@ def judge(case: VectorCase, directory: Path, form: str = "bin") -> Result:
 
 
 def _read(path: Path, expected: NDArray) -> NDArray:
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode):
+        raise ValueError(f"expected a file {path.name}, found none that is regular")
     if path.suffix == ".npy":
+        most = expected.nbytes + _NPY_HEADER
+        if info.st_size > most:
+            raise ValueError(f"expected at most {most} bytes in {path.name}, found {info.st_size}")
         stored = np.load(path, allow_pickle=False)
         if stored.dtype.itemsize == expected.dtype.itemsize and stored.dtype.kind == "u":
             stored = stored.view(expected.dtype)
         return stored
-    data = path.read_bytes()
-    if len(data) != expected.nbytes:
-        raise ValueError(f"expected {expected.nbytes} bytes in {path.name}, found {len(data)}")
-    return np.frombuffer(data, expected.dtype).reshape(expected.shape)
+    if info.st_size != expected.nbytes:
+        wanted = f"expected {expected.nbytes} bytes in {path.name}"
+        raise ValueError(f"{wanted}, found {info.st_size}")
+    return np.frombuffer(path.read_bytes(), expected.dtype).reshape(expected.shape)
 
 
 def diagnosis(results: Iterable[Result]) -> dict[str, str]:
