@@ -1,13 +1,16 @@
 """Speed of the value level beside `cat` of the same files: `python -m benchmarks.value_scan`.
 
-Makes a directory of int8 weights (profile A1) once, then runs in turns, warm and cold:
+Makes directories of int8 weights (profile A1), a small and a larger one, then runs in turns, warm
+and cold:
 
     cat       cat FILES > /dev/null
-    values    slimcheck DIR --level values -q, as a command, and the scan alone in this process
+    scan      the judge in this process, where the kernels are loaded
+    command   slimcheck DIR --level values -q: what starting takes is the same for every size
+
 Cold drops the files from the page cache first (posix_fadvise DONTNEED after fsync; where the system
-keeps them all the same, cold equals warm and the table shows it). The ratio is of medians of the
-same turns: other load on the machine hits both, and CPU seconds, which the scan spreads over the
-processors, tell what waiting hides. Peak memory is that of the command.
+keeps them all the same, cold equals warm and the table shows it). The speed is the median over the
+turns of the ratio to cat in the same turn: other load on the machine hits both. CPU seconds, which
+the scan spreads over the processors, tell what waiting hides. Peak memory is that of the command.
 """
 
 from __future__ import annotations
@@ -103,48 +106,60 @@ def scan(directory: Path) -> None:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, default=18, help="of 107 MiB each (default 18)")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=[18, 60], help="of 107 MiB each (default 18 60)"
+    )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--directory", type=Path, help="use this checkpoint instead")
     parser.add_argument("--type", default="W8A8_DYNAMIC", help="label of the weights")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = options.directory or Path(temporary) / "checkpoint"
-        if options.directory is None:
-            make(directory, options.layers, options.type)
-        files = sorted(directory.glob("*.safetensors"))
-        size = sum(path.stat().st_size for path in files)
-        print(f"{size / 1e9:.2f} GB in {len(files)} files, medians of {options.turns} turns")
-        print(f"{'':<6}{'run':<10}{'GB/s':>8}{'of cat':>8}{'cpu s':>8}{'of cat':>8}")
-        scan(directory)  # loads the kernels
-        for state in ("warm", "cold"):
-            times: dict[str, list[tuple[float, float]]] = {"cat": [], "scan": [], "command": []}
-            runs = {"cat": lambda: cat(files), "scan": lambda: scan(directory),
-                    "command": lambda: command(directory)}  # fmt: skip
-            for _ in range(options.turns):
-                for name, run in runs.items():
-                    if state == "cold":
-                        drop(files)
-                    times[name].append(seconds(run))
-            print_rows(state, size, times)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory: command {peak:.0f} MiB, this process {own:.0f} MiB, mapped pages too")
+    if options.directory:
+        measure(options.directory, options.turns)
+        return 0
+    for layers in options.layers:
+        with tempfile.TemporaryDirectory() as temporary:
+            directory = Path(temporary) / "checkpoint"
+            make(directory, layers, options.type)
+            measure(directory, options.turns)
     return 0
 
 
+def measure(directory: Path, turns: int) -> None:
+    """Run everything in turns and print the table of a directory."""
+    files = sorted(directory.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files)
+    print(f"{size / 1e9:.2f} GB in {len(files)} files, medians of {turns} turns")
+    print(f"{'':<6}{'run':<10}{'GB/s':>8}{'of cat':>8}{'cpu s':>8}{'of cat':>8}")
+    scan(directory)  # loads the kernels
+    runs = {"cat": lambda: cat(files), "scan": lambda: scan(directory),
+            "command": lambda: command(directory)}  # fmt: skip
+    for state in ("warm", "cold"):
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+        for _ in range(turns):
+            for name, run in runs.items():
+                if state == "cold":
+                    drop(files)
+                times[name].append(seconds(run))
+        print_rows(state, size, times)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"peak memory of the command: {peak:.0f} MiB, mapped pages too")
+
+
 def print_rows(state: str, size: int, times: dict[str, list[tuple[float, float]]]) -> None:
-    """Print speed and CPU time of each run, and both as shares of cat's."""
-    medians = {
-        name: tuple(statistics.median(column) for column in zip(*found, strict=True))
-        for name, found in times.items()
-    }
-    for name, (wall, cpu) in medians.items():
-        cat_wall, cat_cpu = medians["cat"]
+    """Print speed and CPU time of each run, and both beside cat's; then what starting takes."""
+    walls = {}
+    for name, found in times.items():
+        walls[name] = statistics.median(wall for wall, _ in found)
+        cpu = statistics.median(cpu for _, cpu in found)
+        pairs = list(zip(times["cat"], found, strict=True))
+        speed = statistics.median(cat[0] / own[0] for cat, own in pairs)
+        work = statistics.median(own[1] / max(cat[1], 0.01) for cat, own in pairs)
         print(
-            f"{state:<6}{name:<10}{size / wall / 1e9:>8.2f}{cat_wall / wall:>8.0%}"
-            f"{cpu:>8.2f}{cpu / max(cat_cpu, 0.01):>8.0%}"
+            f"{state:<6}{name:<10}{size / walls[name] / 1e9:>8.2f}{speed:>8.0%}"
+            f"{cpu:>8.2f}{work:>8.0%}"
         )
+    start = walls["command"] - walls["scan"]
+    print(f"{state:<6}start-up and report of the command: {start:.2f} s, whatever the size")
 
 
 if __name__ == "__main__":
