@@ -53,6 +53,8 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         return {**found, "w_bit": int(weight["dtype"][-1])} if weight else found
     if kind == "float_sparse":
         return {"step": "prune", "ratio": step["sparse_ratio"], **globs}
+    if kind == "svd_res":
+        return {"step": "svd", "rank": step.get("rank", 32)}
     if kind == "fa3_quant":
         return {"step": "attention", **_attention(step), **globs}
     if kind == "dynamic_cache":

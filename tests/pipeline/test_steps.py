@@ -47,6 +47,7 @@ STEPS: dict[str, tuple[str, list[dict]]] = {  # name -> model and steps
         "deepseek_v3",
         [{"step": "rotate"}, quantize("W8A8_DYNAMIC", exclude=["*.kv_b_proj"])],
     ),
+    "branches": ("llama", [{"step": "svd", "rank": 4}, quantize("W4A4_MXFP4", include=MLP)]),
     "sparse": ("llama", [{"step": "prune", "ratio": 0.4, "exclude": ["*.down_proj"]}]),
     "attention": (
         "llama",
@@ -108,6 +109,8 @@ def test_steps_end_in_a_conformant_directory(
     assert violated(tmp_path / "q") == []
     labels = open_checkpoint(tmp_path / "q").description.labels  # type: ignore[union-attr]
     wanted = {s["type"] for s in steps if "type" in s}
+    if any(s["step"] == "svd" for s in steps):
+        wanted = {f"{label}_SVD" for label in wanted}
     wanted |= {"FAQuant" for s in steps if s["step"] == "attention"}
     assert wanted <= set(labels.values())
 
@@ -233,6 +236,14 @@ BAD = {
     "globs that match nothing": (
         {"steps": [quantize("W8A16", include=["*.qkv"])]},
         "no linear matches include *.qkv",
+    ),
+    "branches of a type that is run": (
+        {"steps": [{"step": "svd"}, quantize("W8A8")]},
+        "svd: goes with steps that need no calibration text only",
+    ),
+    "rank that is too high": (
+        {"steps": [{"step": "svd", "rank": 400}, quantize("W4A4_MXFP4")]},
+        "rank 400, expected 1 to",
     ),
     "block that does not divide": (
         {"steps": [{"step": "rotate", "block_size": 128}]},

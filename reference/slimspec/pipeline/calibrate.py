@@ -24,6 +24,7 @@ from slimspec.model.decoder import Layer
 from slimspec.model.dtype import model_numerics
 from slimspec.model.sdpa import attend_fused
 from slimspec.observe.activation import HISTOGRAM, HISTOGRAM_UP_TO, MIN_MAX, MIXED
+from slimspec.quantize.svd_lowrank import LowRank
 from slimspec.schemes import InputParams, QuantizedAttention
 
 from .calibration.attention import (
@@ -61,6 +62,7 @@ class Calibration:
         norms: RMSNorms that got a bias.
         smoothed: subgraphs with a scale folded in.
         rotation: of the residual stream, [hidden, hidden]; None for none.
+        low_rank: factors of the float branches beside linears.
         communication: what simulated ranks sent, by row-parallel linear.
     """
 
@@ -71,6 +73,7 @@ class Calibration:
     norms: list[str] = field(default_factory=list)
     smoothed: list[Subgraph] = field(default_factory=list)
     rotation: NDArray[np.float32] | None = None
+    low_rank: dict[str, LowRank] = field(default_factory=dict)
     communication: dict[str, Communication] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from slimspec import layout, schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.checkpoint.dtypes import tag_of
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
+from slimspec.numeric import to_dtype
 from slimspec.pipeline.additions import attention_metadata, write_additions
 from slimspec.pipeline.calibrate import Calibration
 from slimspec.pipeline.calibration.source import FoldedWeights
@@ -26,6 +27,7 @@ from slimspec.quantize.affine import Variant
 from slimspec.quantize.mx_blocks import BLOCK
 from slimspec.schemes import Linear, Options, QuantizedLinear, Scheme
 from slimspec.schemes.mx import MxScheme
+from slimspec.schemes.wrapper import Wrapper
 
 VARIANTS: dict[str, Variant] = {"A1": "v1", "MF": "v1", "A0": "v0", "L0": "v0"}
 DATA_FREE = (
@@ -253,6 +255,19 @@ def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> Quantiz
     if plan.solver is not None and plan.solver.takes(rule.type):
         given = Options(variant, input_params=seen)
         return scheme.assemble(linear, plan.solver(linear, rule).stored, given)
+    factors = plan.calibration.low_rank.get(linear.name) if plan.calibration else None
+    if factors is not None and isinstance(scheme, Wrapper):  # the weight is the residual already
+        inner = _quantize_plain(linear, scheme.inner, rule, plan)
+        dtype = linear.weight.dtype
+        parts = {"l1": to_dtype(factors.l1, dtype), "l2": to_dtype(factors.l2, dtype)}
+        return scheme.wrap(inner, {f"svd_lowrank_{part}": array for part, array in parts.items()})
+    return _quantize_plain(linear, scheme, rule, plan)
+
+
+def _quantize_plain(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> QuantizedLinear:
+    """Quantize the weight as it is."""
+    variant = VARIANTS[plan.profile]
+    seen = plan.calibration.inputs.get(linear.name) if plan.calibration else None
     options = dict(rule.options)
     if seen is not None:
         options.pop("activation_symmetric", None)  # it is in the parameters

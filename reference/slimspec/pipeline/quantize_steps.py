@@ -12,6 +12,7 @@ from slimspec.model.config import DEEPSEEK
 from .calibrate import Calibration, CalibrationRun
 from .calibration.samples import encode_texts, read_texts
 from .calibration.source import FoldedWeights
+from .low_rank import split_model
 from .quantize import Plan, open_float, quantize_directory
 from .quantize_config import Bar, Done, no_bar
 from .recipe import KEEP, Rule, model_quant_type, mtp_layers
@@ -91,7 +92,10 @@ def _calibrate(
     if steps.needs_texts and not texts:
         raise CheckpointError("steps: some need calibration text: give calib_file or calib_texts")
     if not steps.needs_texts:
-        return _data_free(float_model, settings.rotation)
+        calibration = _data_free(float_model, settings.rotation)
+        if steps.rank:
+            calibration.low_rank = split_model(calibration.weights, rules, steps.rank)
+        return calibration
     tokens = encode_texts(texts, float_model.path, longest=longest)
     config = float_model.config.value if float_model.config else {}
     with bar("calibrate", int(config.get("num_hidden_layers", 1))) as advance:

@@ -16,16 +16,18 @@ from typing import Any
 
 from slimspec import layout, schemes
 from slimspec.checkpoint import CheckpointError
+from slimspec.quantize.svd_lowrank import DEFAULT_RANK
 from slimspec.sparse.admm import DEFAULT_RATIO
 
 from .calibration.fake_linear import takes_range
 from .calibration.settings import AttentionStep, Settings, SmoothStep
 from .config import read_members
+from .low_rank import SUFFIX
 from .prune_model import PRUNED
 from .recipe import KEEP, Rule
 
 SCHEMA = "quantization_steps"
-_ONCE = ("rotate", "smooth", "prune", "cache", "attention")
+_ONCE = ("rotate", "smooth", "prune", "svd", "cache", "attention")
 _ACTIVATIONS = ("act_method", "act_symmetric", "aggregation")  # one choice for all static linears
 
 
@@ -51,7 +53,10 @@ class LinearStep:
 
 @dataclass(frozen=True)
 class Steps:
-    """What to do; see the schema. `rotation` is the block size, 0 for no rotation."""
+    """What to do; see the schema.
+
+    `rotation` is the block size, `rank` that of float branches beside linears; 0 for none.
+    """
 
     producer: str = "A1"
     texts_from: str | None = None
@@ -64,6 +69,7 @@ class Steps:
     cache: bool = False
     attention: AttentionStep | None = None
     prune_ratio: float = DEFAULT_RATIO
+    rank: int = 0
 
     def rules(self, modules: Sequence[str]) -> dict[str, Rule]:
         """Return the type of every module: that of the first step that takes it, else FLOAT.
@@ -78,8 +84,11 @@ class Steps:
                 raise CheckpointError(f"steps: {step.type}: no linear matches include {globs}")
             for name in mine:
                 if found[name].type == KEEP:
-                    found[name] = Rule(name, step.type, step.options)
+                    found[name] = Rule(name, self._label(step), step.options)
         return found
+
+    def _label(self, step: LinearStep) -> str:
+        return f"{step.type}{SUFFIX}" if self.rank else step.type
 
     def settings(self) -> Settings:
         """Return how to calibrate."""
@@ -141,6 +150,8 @@ def parse_steps(value: Any, where: str = "steps") -> Steps:
     for index, raw in enumerate(value["steps"]):
         steps = _add(steps, raw, f"{where}: steps.{index}: {raw['step']}", value["steps"])
     _check_activations(steps, where)
+    if steps.rank:
+        _check_branches(steps, where)
     return steps
 
 
@@ -154,6 +165,8 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
         made = _linear({**raw, "type": PRUNED}, steps.producer, where)
         steps = replace(steps, prune_ratio=raw.get("ratio", DEFAULT_RATIO))
         return replace(steps, linears=(*steps.linears, made))
+    if kind == "svd":
+        return replace(steps, rank=raw.get("rank", DEFAULT_RANK))
     if kind == "rotate":
         return replace(steps, rotation=raw.get("block_size", -1))
     if kind == "smooth":
@@ -194,6 +207,17 @@ def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:
         raise CheckpointError(f"{where}: {label} does not take {next(iter(activations))}")
     include, exclude = tuple(raw.get("include", ("*",))), tuple(raw.get("exclude", ()))
     return LinearStep(label, options, include, exclude, activations)
+
+
+def _check_branches(steps: Steps, where: str) -> None:
+    """Refuse low-rank branches beside what must be run, or of types without them."""
+    if steps.needs_texts:
+        raise CheckpointError(f"{where}: svd: goes with steps that need no calibration text only")
+    for step in steps.linears:
+        try:
+            layout.rules(f"{step.type}{SUFFIX}", steps.producer)
+        except ValueError as error:
+            raise CheckpointError(f"{where}: svd: {error}") from None
 
 
 def _check_activations(steps: Steps, where: str) -> None:

@@ -48,6 +48,15 @@ class Fold:
         return fold(Affine(x, None), self.scale, self.variant).weight
 
 
+def spooled(array: NDArray) -> NDArray:
+    """Return the same array from a file without a name, so that it takes no memory for long."""
+    with tempfile.TemporaryFile() as file:
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        file.flush()
+        stored = np.memmap(file, np.uint8, "r")  # the mapping outlives the open file
+    return np.asarray(stored).view(array.dtype).reshape(array.shape)
+
+
 class FoldedWeights(Weights):
     """Weights that are cast as a model is loaded, and then folded.
 
@@ -78,11 +87,7 @@ class FoldedWeights(Weights):
 
     def spool(self, name: str, array: NDArray) -> None:
         """Put a tensor in the place of the stored one, on disk rather than in memory."""
-        with tempfile.TemporaryFile() as file:
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            file.flush()
-            stored = np.memmap(file, np.uint8, "r")  # the mapping outlives the file's name
-        self.add(name, np.asarray(stored).view(array.dtype).reshape(array.shape))
+        self.add(name, spooled(array))
 
     def added(self) -> Iterator[tuple[str, NDArray]]:
         """Tensors that the checkpoint does not have."""
