@@ -12,7 +12,8 @@ from slimcheck.run import run as judge
 from slimspec.checkpoint import open_checkpoint
 from slimspec.cli import main
 from slimspec.matmul.reduce_quant import reduce_quantized
-from slimspec.pipeline.calibration.communication import Communication, Parallel, row_parallel
+from slimspec.pipeline.calibration.communication import Communication, Parallel
+from slimspec.pipeline.shard_map import row_parallel
 from slimspec.schemes import Linear
 
 Build = Callable[..., Path]

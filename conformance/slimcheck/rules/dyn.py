@@ -10,6 +10,7 @@ from slimcheck.groups import wrong_group_size
 from slimcheck.layouts import DTYPE, SHAPE, UNEXPECTED, breaches, foreign_dtypes, types_of
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
+from slimcheck.rules.tp import split_of
 from slimcheck.rules.w8a8_values import offsets_are_zero, weak_rows
 from slimcheck.scales import not_above_zero
 
@@ -67,16 +68,12 @@ def experts_have_the_sizes_of_the_layer(ck: Context) -> Iterator[Finding]:
         for member in cls.members if any(".experts." in m for m in cls.members) else ():
             layer, _, rest = member.partition(".experts.")
             leaf = rest.rpartition(".")[2]
-            if leaf in _INTERMEDIATE_FIRST:
-                inner, hidden = shape if _INTERMEDIATE_FIRST[leaf] else shape[::-1]
+            split = split_of(leaf)
+            if split is not None and split.split != "replicated":
+                inner, hidden = shape if split.split == "rows" else shape[::-1]
                 layers.setdefault(layer, []).append((member, (inner, hidden)))
     for experts in layers.values():
         yield from _odd_sizes(ck, experts)
-
-
-_INTERMEDIATE_FIRST = {
-    "gate_proj": True, "up_proj": True, "down_proj": False, "w1": True, "w3": True, "w2": False,
-}  # fmt: skip
 
 
 def _odd_sizes(ck: Context, experts: list[tuple[str, tuple[int, int]]]) -> Iterator[Finding]:

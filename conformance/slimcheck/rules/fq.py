@@ -14,13 +14,13 @@ from slimcheck.layouts import DTYPE, LABEL, SHAPE, breaches, label_of, rules_of,
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimspec import layout
+from slimspec.pipeline.shard_map import row_parallel
 
 TRANSFORMS = ("left_trans", "right_trans")
 FLATQUANT_TENSORS = frozenset({*TRANSFORMS, "clip_ratio"})
 _LARGEST = 256  # size of a factor that the kernel takes
 _LARGEST_JUDGED = 1024  # size of a matrix whose singular values are computed
-_EPSILON = 2.0**-23  # of float32
-_ROW_PARALLEL = ("o_proj", "down_proj")
+_EPSILON = float(np.finfo(np.float32).eps)
 _DEFAULT_TP = 4  # of vllm-ascend, where the description has no max_supported_tp
 
 
@@ -94,13 +94,9 @@ def balanced_factors(k: int) -> tuple[int, int] | None:
     return None
 
 
-def _row_parallel(member: str) -> bool:
-    return member.rpartition(".")[2] in _ROW_PARALLEL
-
-
 def _by_engine(ck: Context, cls: ModuleClass, member: str) -> bool:
     own = layout.base_label(cls.label or "", ck.profile) in types_of("FQ-007")
-    return own and _row_parallel(member)
+    return own and row_parallel(member)
 
 
 @rule("FQ-007")
@@ -110,7 +106,7 @@ def factors_are_those_of_the_engine(ck: Context) -> Iterator[Finding]:
     for cls in ck.of(*types_of("FQ-007")):
         sizes = _sizes(ck, cls)
         for row in (True, False) if sizes and _fits(sizes) else ():
-            members = [m for m in cls.members if _row_parallel(m) is row]
+            members = [m for m in cls.members if row_parallel(m) is row]
             wanted = engine_factors(sizes["k"], tp if row else 1) if sizes else None
             if not members or not sizes or (sizes["L"], sizes["R"]) == wanted:
                 continue

@@ -15,6 +15,7 @@ from slimcheck.packed import EXPERTS, LATENT, Fused, packing
 from slimcheck.registry import rule
 from slimspec import layout
 from slimspec.numeric import as_float32
+from slimspec.pipeline.shard_map import row_parallel
 
 _EXPERTS = f".{EXPERTS}."
 _NUMBERED = (".w1.weight", ".w2.weight", ".w3.weight")
@@ -189,7 +190,8 @@ def _head_rows(ck: Context) -> dict[str, int]:
 def fused_members_line_up(ck: Context) -> Iterator[Finding]:
     sizes = _Sizes(ck)
     for group in ck.fused:
-        down = ("down_proj", "w2") if group.group.fused == EXPERTS else ()
+        experts = group.group.fused == EXPERTS
+        down = [m.rpartition(".")[2] for m in group.modules if experts and row_parallel(m)]
         for what in ("k", "group size"):
             yield from _unequal(ck, "PACK-005", what, _sizes(sizes, group, what, down))
 

@@ -11,7 +11,7 @@ from slimcheck.findings import Finding
 from slimcheck.modules import Module
 from slimcheck.registry import ROOT, rule, value_rule
 from slimcheck.rules.tp import split_of
-from slimspec.pipeline.shard_map import ShardMap, last, shard_maps
+from slimspec.pipeline.shard_map import ShardMap, last, row_parallel, shard_maps
 from slimspec.schemes.w8a8 import folded_bias
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _RANKS = (2, 4, 8, 16, 32, 64)
 _READ_HIDDEN = frozenset({"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"})
-_MAKE_HIDDEN = frozenset({"o_proj", "down_proj"})
 
 
 @value_rule("TP-006")
@@ -97,7 +96,7 @@ def _whole(module: str, n: int, k: int, hidden: int, width: int) -> Iterator[tup
     members = shards.fuse.get(original, (original,)) if shards else (original,)
     if _READ_HIDDEN.issuperset(members):
         yield "k", k, hidden * width
-    elif _MAKE_HIDDEN.issuperset(members):
+    elif all(map(row_parallel, members)):
         yield "n", n, hidden
 
 

@@ -103,6 +103,12 @@ def shard_maps() -> Mapping[str, ShardMap]:
     return MappingProxyType({found.name: found for found in maps})
 
 
+def row_parallel(module: str) -> bool:
+    """True for a linear that engines split along k, so that ranks add up its outputs."""
+    rule = shard_maps()[PLAIN].rule(module)
+    return rule is not None and rule.split == "columns"
+
+
 def consumers() -> list[str]:
     """Return what `names` may be: the plain names first, then the engines."""
     return sorted(

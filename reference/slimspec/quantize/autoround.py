@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, round_half_even, to_dtype
 
-from .affine import code_range, require_finite
+from .affine import EPS, code_range, require_finite
 
-SYMMETRIC_SMALLEST = np.float32(2.0**-23)
+SYMMETRIC_SMALLEST = EPS
 ASYMMETRIC_SMALLEST = np.float32(1e-5)
 _SHIFT_LIMIT = {4: np.float32(0.5), 8: np.float32(1.0)}
 

@@ -18,6 +18,7 @@ from .int4 import Int4Scheme
 from .records import Linear, Options, QuantizedLinear
 
 ROW_CHUNKS = 16  # chunks of k in the scale_bias of a row-parallel linear, for up to 16 ranks
+# the saver's own lists of parts of names; they are not those of `schemas/tp_maps`
 _COLUMN_PARALLEL = ("up_proj", "gate_proj", "q_proj", "k_proj", "v_proj")
 _COLUMN_NAMES = {"v0": _COLUMN_PARALLEL, "v1": (*_COLUMN_PARALLEL, "w1", "w3")}
 _ROW_NAMES = {"v0": ("down_proj", "o_proj"), "v1": ("down_proj", "o_proj", "w2")}

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, model_dtype, mul, round_half_even, sub, to_dtype
-
-EPS = np.float32(2.0**-23)
+from slimspec.quantize.affine import EPS
 
 
 def row_codes(x: NDArray, bits: int = 8) -> tuple[NDArray, NDArray]:

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, round_half_even
-from slimspec.pipeline.shard_map import PLAIN, shard_maps
 from slimspec.schemes import Linear
 
 PEAK = 127
@@ -61,12 +60,6 @@ class Parallel:
             Linear(np.ascontiguousarray(w), None, f"{linear.name}{SHARD}{i}")
             for i, w in enumerate(parts)
         ]
-
-
-def row_parallel(module: str) -> bool:
-    """True for a linear whose columns are split over ranks, so that they add up its outputs."""
-    rule = shard_maps()[PLAIN].rule(module)
-    return rule is not None and rule.split == "columns"
 
 
 class Communication:

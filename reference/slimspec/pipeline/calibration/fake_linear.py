@@ -17,12 +17,13 @@ from slimspec import schemes
 from slimspec.model import FloatLinear, Numerics
 from slimspec.numeric import to_dtype
 from slimspec.pipeline.recipe import KEEP, Rule
+from slimspec.pipeline.shard_map import row_parallel
 from slimspec.pipeline.solvers import WeightSolver
 from slimspec.quantize.affine import dequantize_rows
 from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
 from slimspec.schemes import InputParams, Linear
 
-from .communication import SHARD, Communication, Parallel, row_parallel
+from .communication import SHARD, Communication, Parallel
 from .observers import RunningInput, fake_axis, fake_input, fake_tokens
 from .settings import Settings
 
