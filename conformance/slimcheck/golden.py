@@ -8,11 +8,6 @@ from slimcheck.run import run
 from slimspec.golden import CheckpointCase, Expected
 
 
-def judged(directory: Path, case: CheckpointCase) -> set[Expected]:
-    """Return every finding of a run as (requirement, pattern, count)."""
-    return findings(report_of(directory, case), case.notes)
-
-
 def report_of(directory: Path, case: CheckpointCase) -> Report:
     """Judge a directory at level values, or at level numeric if the case has a float model."""
     with tempfile.TemporaryDirectory() as temporary:

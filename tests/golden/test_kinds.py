@@ -33,11 +33,8 @@ def test_kind_is_the_level_at_which_the_fault_is_found(tmp_path: Path) -> None:
         assert case.kind == kind_of(directory, case), f'{case.id}: write the right "kind"'
 
 
-def test_valid_checkpoints_are_of_no_kind_and_parsed_by_everybody(tmp_path: Path) -> None:
-    for case in checkpoint_cases():
-        if case.valid:
-            assert case.kind is None
-            assert not refused(case.materialize(tmp_path / case.id)), case.id
+def test_valid_checkpoints_are_of_no_kind() -> None:
+    assert all(case.kind is None for case in checkpoint_cases() if case.valid)
 
 
 def test_there_are_cases_of_every_kind() -> None:
