@@ -14,7 +14,7 @@ from slimcheck.findings import Finding
 from slimcheck.labels import types_of_label
 from slimspec import layout, requirements
 from slimspec.layout import LayoutError, TensorRule
-from slimspec.layout.beside import guests
+from slimspec.layout.beside import SHARD, guests
 
 if TYPE_CHECKING:
     from slimcheck.context import Context, ModuleClass, Spec
@@ -210,7 +210,7 @@ class _Judged:
         """The label the tensor should have; "" when it is right or no other is known."""
         label = spec.label
         assert label is not None
-        rule = self.rules.get(suffix)
+        rule = self._of_shard(suffix) or self.rules.get(suffix)
         if rule is None or rule.presence == "forbidden":
             foreign = is_linear(label) and layout.base_label(label) not in ("FLOAT", self.type)
             return self.own if foreign and suffix not in guests(self.ck.profile) else ""
@@ -218,6 +218,12 @@ class _Judged:
         if any(rule.accepts_label(name, self.own) for name in (label, plain)):
             return ""
         return " or ".join(self.own if name == layout.SELF else name for name in rule.labels)
+
+    def _of_shard(self, suffix: str) -> TensorRule | None:
+        """What a tensor is in a linear that is cut over ranks, if these are its shards."""
+        if not all(map(SHARD.fullmatch, self.cls.members)):
+            return None
+        return layout.attachments(self.ck.profile).get(f"tp_list.{{i}}.{suffix}")
 
     def _missing(self) -> Iterator[Problem]:
         if self.type == "FLOAT":

@@ -90,6 +90,14 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     assert np.array_equal(found[f"{DOWN}.weight"], weight)
 
 
+def test_bias_of_the_first_shard_is_that_of_the_linear(tmp_path: Path) -> None:
+    _, modules = cut()
+    modules[f"{DOWN}.tp_list.0"]["bias"] = (np.arange(N, dtype=np.float32), "W8A8_DYNAMIC")
+    found = back(write(tmp_path / "q", modules), tmp_path / "f")
+    assert set(found) == {f"{DOWN}.weight", f"{DOWN}.bias"}
+    assert found[f"{DOWN}.bias"].tolist() == list(range(N))
+
+
 def test_shards_that_are_not_the_linear_are_refused(tmp_path: Path) -> None:
     directory = write(tmp_path / "q", cut(rows=N - 1)[1])
     with pytest.raises(CheckpointError, match=r"down_proj\.weight: found shape \[5, 8\].*\[6, 8\]"):

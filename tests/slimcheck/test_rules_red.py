@@ -98,6 +98,21 @@ def test_shards_without_scales_of_sums_are_valid(builders, judge, profile):
     assert judge(draft).ids == set()
 
 
+@pytest.mark.parametrize("label", ["W8A8_DYNAMIC", "FLOAT"])
+def test_first_shard_may_have_the_bias(builders, judge, label):
+    draft = builders.make("A0", "W8A8_DYNAMIC")
+    reduced(draft)
+    draft.add(f"{DOWN0}.tp_list.0.bias", np.ones(32, np.float16), label)
+    assert judge(draft).ids == set()
+
+
+def test_bias_of_a_whole_linear_stays_float(builders, judge):
+    draft = builders.make("A0", "W8A8_DYNAMIC")
+    reduced(draft)
+    draft.add("model.layers.1.mlp.down_proj.bias", np.ones(32, np.float16), "W8A8_DYNAMIC")
+    assert judge(draft).ids == {"DESC-022"}
+
+
 def test_shards_without_scales_of_sums_are_judged(builders, judge):
     for change, expected in ((edited_shard, "RED-002"), (lambda d: drop_shard(d, 1), "RED-003")):
         draft = builders.make("A0", "W8A8_DYNAMIC")

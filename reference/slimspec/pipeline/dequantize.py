@@ -54,7 +54,11 @@ def dequantize_directory(
         for tensor in checkpoint.table:
             label = labels.get(tensor.name, "FLOAT")
             module, _, suffix = tensor.name.rpartition(".")
-            if SHARD.fullmatch(module) or is_norm_copy(module, profile):
+            shard = SHARD.fullmatch(module)
+            if shard and suffix == "bias" and f"{shard[1]}.bias" not in checkpoint.table:
+                array = checkpoint.tensor(tensor.name)  # the first shard has all of it
+                writer.write(f"{shard[1]}.bias", to_dtype(array, whole_dtype(tag)), None)
+            elif shard or is_norm_copy(module, profile):
                 pass
             elif label != "FLOAT" and suffix == "weight" and layout.base_label(label):
                 weights = [
