@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from slimspec.checkpoint import CheckpointError
+from slimspec.pipeline.calibration.samples import read_texts
 from slimspec.pipeline.config import (
     QuantizationConfig,
     parameters,
@@ -196,12 +199,59 @@ def test_yaml_and_json_files_are_read(tmp_path: Path) -> None:
         assert config.given == set(members)
 
 
-@pytest.mark.parametrize("content", ["[1", "- w_bit", "!!python/object:os.system {}", "\x00"])
-def test_bad_yaml_is_one_error(tmp_path: Path, content: str) -> None:
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(9 * ['*' + chr(97 + i)])}]\n" for i in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1", "no YAML"),
+        ("- w_bit", "expected parameters by name"),
+        ("!!python/object:os.system {}", "no YAML"),
+        ("\x00", "no YAML"),
+        ("w_bit: 2001-99-99", "no YAML"),
+        ('w_bit: !!float ""', "no YAML"),
+        ('w_bit: !!int ""', "no YAML"),
+        ('w_bit: !!bool "x"', "no YAML"),
+        ('w_bit: !!timestamp "x"', "no YAML"),
+        ("w_bit: 1" + "0" * 5000, "no YAML"),
+        ("w_bit: 8\nw_bit: 4", "member 'w_bit' is named twice"),
+        ("w_bit: 1" + "0" * 30, "found 1000000000000000000000000000000, expected values that JSON"),
+        ("w_bit: 2001-01-01", "found date, expected values that JSON has"),
+        ("w_bit: .nan", "found nan, expected values that JSON has"),
+        ("w_bit: -.inf", "found -inf, expected values that JSON has"),
+        ("calib_texts: !!set {a, b}", "found set, expected values that JSON has"),
+        ("on: 1", "member True: expected a text"),
+        ("calib_texts: &a [*a]", "found more than 1000000 values, or endless ones"),
+        (BOMB, "found more than 1000000 values, or endless ones"),
+        ("#" * (1 << 20) + "#", "found 1048577 bytes, expected at most 1048576"),
+    ],
+)
+def test_bad_yaml_is_one_error(tmp_path: Path, content: str, said: str) -> None:
     pytest.importorskip("yaml")
     (tmp_path / "c.yaml").write_text(content, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"c\.yaml"):
+    with pytest.raises(CheckpointError, match=r"c\.yaml") as caught:
         read_config(tmp_path / "c.yaml")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("read", [read_config, read_texts])
+def test_file_that_is_none_is_one_error(
+    tmp_path: Path, read: Callable[[str | Path], object]
+) -> None:
+    pytest.importorskip("yaml")
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "latin.yaml").write_bytes(b"\xff")
+    (tmp_path / "directory.yaml").mkdir()
+    with (tmp_path / "sparse.yaml").open("wb") as stream:
+        stream.truncate(1 << 40)
+    for name in ("fifo", "zero", "latin", "directory", "sparse", "absent", "nul\0"):
+        with pytest.raises(CheckpointError, match=r"\.yaml: "):
+            read(tmp_path / f"{name}.yaml")
 
 
 def test_missing_file_is_one_error(tmp_path: Path) -> None:

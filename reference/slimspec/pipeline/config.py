@@ -114,15 +114,10 @@ def read_members(file: str | Path) -> Any:
             raise CheckpointError(defect.message)
         return read.value
     try:
-        import yaml
+        from .yaml_file import read_yaml
     except ImportError:
         raise CheckpointError(f"{path}: YAML needs pyyaml; use a .json file instead") from None
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no YAML ({clip(str(error), 120)})") from None
+    return read_yaml(path)
 
 
 def _expected(schema: Mapping[str, Any]) -> str:

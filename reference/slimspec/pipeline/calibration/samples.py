@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.errors import clip
+from slimspec.pipeline.text_file import read_text_file
 
 KEYS = ("inputs_pretokenized", "prompt", "text", "question")
 LONGEST_LINE = 1 << 24
+LARGEST_FILE = 1 << 28
 
 
 def read_texts(file: str | Path) -> list[str]:
@@ -28,11 +30,7 @@ def read_texts(file: str | Path) -> list[str]:
     Raises: CheckpointError naming the file, the line, what was found and what is expected.
     """
     path = Path(file)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise CheckpointError(f"{path}: cannot be read: {reason}") from None
+    content = read_text_file(path, LARGEST_FILE)
     if path.suffix == ".json":
         return _json_list(path, content)
     lines = content.splitlines()
