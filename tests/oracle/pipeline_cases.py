@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from oracle_replay.case import Case, Output, Tensors
 from pipeline_v1 import NotRunError, steps_of
 
+from slimcheck.run import run as judge
 from slimspec.checkpoint import open_checkpoint
 from slimspec.model import Architecture, read_architecture
 from slimspec.numeric import as_float32
@@ -46,7 +47,8 @@ class Compared:
     """One directory of the producer beside ours.
 
     Attributes:
-        missing: names that one side lacks, or that have another dtype or shape.
+        missing: names that one side lacks, or that have another dtype or shape; what differs beside
+            the tensors; requirements that our directory violates.
         integers, equal_integers: of all integer tensors.
         scale, offset: largest relative difference of an input_scale, largest of an input_offset.
         floats: largest relative difference in a smoothed float tensor.
@@ -236,6 +238,7 @@ def _written(folder: Path, plan: Plan, output: Output) -> Compared:
                 if labels.get(own) != output.description.get(name):
                     compared.missing.append(f"{name}: label {labels.get(own)}")
         compared.missing += _beside(out, output)
+        compared.missing += [f"violates {r.requirement.id}" for r in judge(out).failed if r.counts]
     return compared
 
 

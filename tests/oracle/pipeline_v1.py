@@ -22,6 +22,13 @@ LABELS = {  # dtype and scope of weights and of activations -> type
 }
 
 
+REASONS = {  # steps that are outside the pipeline
+    "quarot": "quarot online: rotations that are left to do at run time",
+    "flatquant": "flatquant: transforms are trained",
+    "autoround_quant": "autoround_quant: rounding is trained",
+}
+
+
 class NotRunError(Exception):
     """Outside what the pipeline does; the message says why."""
 
@@ -59,7 +66,7 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         return {"step": "attention", **_attention(step), **globs}
     if kind == "dynamic_cache":
         return {"step": "cache"}
-    raise NotRunError(f"step {kind}")
+    raise NotRunError(REASONS.get(kind, f"step {kind}"))
 
 
 def _attention(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ quantizer, 1/255 of the range, and its scale is rounded to the model dtype (p bi
     |Δscale| / scale <= 1/255 + 2·2^-p        |Δoffset| <= 2
 
 the offset by 255 · 1/255 and one rounding. Integers (weights, quant_bias) must agree to 99.9 %.
+Runs of the Calibrator in float16 and bfloat16 must agree in every bit: there each sum has the order
+of the machine that recorded them (`model.sums`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ SHARE = 0.999
 # GPTQ: torch factors the Hessian in float32 with LAPACK, ours in float64. With torch's factors
 # every integer of the recorded run comes out; a difference feeds the next layer, so they add up.
 GPTQ_SHARE = 0.995
-SLOW_STEPS = ("m6", "flex_smooth_quant", "flex_awq_ssz")  # search exponents on a grid
+# search exponents on a grid, or prune in 20 rounds
+SLOW_STEPS = ("m6", "flex_smooth_quant", "flex_awq_ssz", "float_sparse")
 
 
 def report_of(checkpoint: Path) -> PipelineReport:
@@ -42,6 +45,8 @@ def judge(checkpoint: Path) -> None:
     report = report_of(checkpoint)
     assert report.outputs
     wrong = [line for output in report.outputs for line in problems(report, output)]
+    if Case(checkpoint).variant == "v0" and report.dtype != "F32":
+        wrong += [f"{o.differing} tensors differ in a bit" for o in report.outputs if o.differing]
     reason = explained(checkpoint, report)
     if wrong and reason:
         pytest.xfail(f"{reason}: {wrong[0]}")
@@ -68,12 +73,16 @@ def explained(checkpoint: Path, report: PipelineReport) -> str:
     """Why a recipe is not reproducible from text, by what the recipe does; "" if it should be."""
     case = Case(checkpoint)
     kinds = {str(step.get("type")) for step in case.steps}
+    if case.recipe.get("anti", {}).get("anti_method") == "m2":
+        return (
+            "m2 for q, k and v: by the loss of math.md 8.1 the producer's grid point is 1.02 to 1.28 "
+            "times the best one, in float32 too, where no order of sums explains it (gate and up "
+            "agree): its loss is another one there, and no recording tells which"
+        )
     if report.searched:
         return "the search takes another candidate of nearly equal loss"
     if "float_sparse" in kinds:
         return "ADMM inverts a matrix of sums in 20 rounds: a weight at the edge may be kept or not"
-    if case.recipe.get("q", {}).get("act_method") == 2 and report.dtype == "F16":
-        return "the clip search is flat around its minimum, and float16 attention sums differ"
     return ""
 
 
