@@ -177,6 +177,19 @@ def test_smoothing_is_verified_by_the_norm(tmp_path):
     assert {row.outcome for row in linears} == {Outcome.NOT_JUDGED}
 
 
+def test_weights_smoothed_a_little_were_not_changed(tmp_path):
+    """Most codes are the float weight's, but every scale is another: no damage."""
+    float_weights = weights()
+    model = write_model(tmp_path / "f", {f"{k}.weight": v for k, v in float_weights.items()})
+    factors = np.exp(np.random.default_rng(8).normal(scale=1e-3, size=32)).astype(np.float32)
+    directory = quantized(tmp_path / "q", {k: w * factors for k, w in float_weights.items()}, {})
+    report, rows = compared(directory, model)
+    for row in rows.values():
+        assert row.outcome is Outcome.NOT_JUDGED
+        assert row.equal > 0.9
+    assert not [r for r in report.failed if r.counts]
+
+
 def masked(norm_moves: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A float layer, and the same with one of 32 columns smoothed; its up_proj stays FLOAT."""
     rng = np.random.default_rng(6)

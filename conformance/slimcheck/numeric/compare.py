@@ -28,6 +28,7 @@ _FLOATS = ("F16", "BF16", "F32")
 _ISOLATED = 0.9  # equal codes, or a quarter of all rows: what differs was changed afterwards
 _ROWS = 0.25
 _SOME, _PARALLEL = 64, 0.9  # changed rows that are looked at; cosine of scaled ones
+_FLIPS = 8  # codes that damage may leave within a step of where they were
 _STRICT = 0.99  # of elements at uneven steps, whose methods differ in few
 _LARGE = 64 << 20  # bytes of a linear that is compared alone, for the memory it takes
 _SPARSE = ("W8A8S", "W16A16S", "W8A8SC", "W16A16SC")
@@ -255,15 +256,19 @@ def _only_codes(found: Agreement) -> bool:
 
 
 def _mostly(found: Agreement) -> bool:
-    rows = found.rows > 1 and found.exact_rows >= max(_ROWS * found.rows, 1)
-    return found.share >= _ISOLATED or rows
+    return found.share >= _ISOLATED or _rows_as_made(found)
+
+
+def _rows_as_made(found: Agreement) -> bool:
+    return found.rows > 1 and found.exact_rows >= max(_ROWS * found.rows, 1)
 
 
 def _isolated(best: Agreement, stored: Stored, apart: Distance) -> tuple[Change, ...]:
     """What was changed in a linear that is otherwise exactly as some numerics make it.
 
-    A code that is not the nearest under the stored scale, where most others are as made; or a few
-    numbers beside codes that are all as made. Everything else may be another solver.
+    A code that is not the nearest under the stored scale, where most others and their scales, or
+    whole rows, are as made; or a few numbers beside codes that are all as made. Everything else may
+    be another solver, or a weight that was smoothed a little.
     """
     if stored.parts:
         return ()
@@ -274,12 +279,19 @@ def _isolated(best: Agreement, stored: Stored, apart: Distance) -> tuple[Change,
     }
     few = all(count <= max(1, best.total[suffix] // 100) for suffix, count in beside.items())
     if best.share < 1.0:
-        near = _mostly(best) if stored.affine else best.share >= _STRICT and few
-        if not near or (stored.affine and not apart.outside):
+        least = _ISOLATED if stored.affine else _STRICT
+        near = (best.share >= least and few) or (stored.affine and _rows_as_made(best))
+        if not near or (stored.affine and (not apart.outside or _drifted(best, apart))):
             return ()
     elif not few and stored.affine and not apart.outside:
         return ()
     return tuple(replace(change, of=best.total[suffix]) for suffix, change in best.changes.items())
+
+
+def _drifted(best: Agreement, apart: Distance) -> bool:
+    """Whether many codes miss the nearest one, and none by a whole step: no damage is so even."""
+    change = best.changes.get("weight")
+    return change is not None and change.count > _FLIPS and apart.worst < 1
 
 
 def _sparse(stored: Stored, weight: Array, row: Comparison, base: str) -> Comparison:
