@@ -125,6 +125,45 @@ def test_shards_without_a_type_are_mf(put: Put) -> None:
     assert profile_of(checkpoint) == "MF"
 
 
+def test_type_that_only_the_newer_tool_has_is_mf(put: Put) -> None:
+    value = {"model_quant_type": "W8A8_MXFP8", "a.weight": "W8A8_MXFP8"}
+    file = "quant_model_weight_w8a8_mxfp8.safetensors"
+    checkpoint = described(put, "quant_model_description_w8a8_mxfp8.json", value, file)
+    assert profile_of(checkpoint) == "MF"
+
+
+DYNAMIC = {"b.weight_scale": "W8A8_DYNAMIC", "a.weight": "FLOAT"}
+TYPE = {"model_quant_type": "W8A8_DYNAMIC"}
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "expected"),
+    [
+        (DYNAMIC | TYPE, np.ones((2, 1), np.float32), "MF"),
+        (TYPE | DYNAMIC, np.ones((2, 1), np.float32), "L0"),
+        (DYNAMIC | TYPE, np.ones((2, 1), np.float16), "L0"),
+        (DYNAMIC | TYPE, np.ones((2, 2), np.float32), "L0"),
+        (dict(sorted((DYNAMIC | TYPE).items())), np.ones((2, 1), np.float32), "L0"),
+    ],
+    ids=["type last", "type first", "scale of a narrow model", "groups", "sorted"],
+)
+def test_dynamic_linears_are_mf_where_their_type_stands_last(
+    put: Put, value: dict[str, str], scale: np.ndarray, expected: str
+) -> None:
+    tensors = {"b__weight_scale": scale, "a__weight": np.ones(2, np.float16)}
+    checkpoint = described(
+        put, "quant_model_description_w8a8_dynamic.json", value,
+        "quant_model_weight_w8a8_dynamic.safetensors", weights(**tensors),
+    )  # fmt: skip
+    assert profile_of(checkpoint) == expected
+
+
+def test_unquantized_directory_without_a_type_is_mf(put: Put) -> None:
+    file, name = "quant_model_weight.safetensors", "quant_model_description.json"
+    assert profile_of(described(put, name, {"a.weight": "FLOAT"}, file)) == "MF"
+    assert profile_of(described(put, name, {"a.weight": "W8A8"}, file)) == "L0"
+
+
 def test_two_typed_descriptions_are_no_profile(put: Put) -> None:
     put("quant_model_description_w8a8.json", "{}")
     checkpoint = open_checkpoint(put("quant_model_description_w8a16.json", "{}").parent)

@@ -26,6 +26,7 @@ class Description:
         labels: every other member whose value is a string: tensor name -> label, and the
             per-layer `*.quant_type` keys that name no tensor.
         other: every other member whose value is no string (`*.outdim` integers, null, ...).
+        last: name of the last member of the file.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Description:
     other: dict[str, Any]
     duplicates: tuple[Duplicate, ...]
     defects: tuple[Defect, ...]
+    last: str = ""
 
     @property
     def readable(self) -> bool:
@@ -69,4 +71,5 @@ def read_description(path: str | Path, *, name: str | None = None) -> Descriptio
     other = {key: value for key, value in members.items() if type(value) is not str}
     for key in metadata:
         (labels if key in labels else other).pop(key)
-    return Description(path, name, metadata, labels, other, file.duplicates, tuple(defects))
+    last = next(reversed(members), "")
+    return Description(path, name, metadata, labels, other, file.duplicates, tuple(defects), last)

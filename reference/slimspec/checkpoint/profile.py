@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slimspec.layout import profiles
+from slimspec.layout import profiles, resolve
 
 from .config import Config
 from .description import Description
@@ -89,6 +89,10 @@ def _plain(files: Sequence[str], description: Description) -> Detected:
     if version:
         found.append("key version is present")
         return Detected("A0", tuple(found), _prefix_conflict(files, "A0"))
+    untyped = _untyped(files)
+    if untyped and label is None and set(description.labels.values()) <= {"FLOAT"}:
+        found.append(f"weights file {clip(untyped)} without a type, and nothing is quantized")
+        return Detected("MF", tuple(found))
     hybrid = "the description has the newer name but no version: read as L0"
     return Detected("L0", tuple(found), (hybrid,))
 
@@ -109,11 +113,16 @@ def _typed(files: Sequence[str], description: Description, table: TensorTable) -
     elif static:
         found.append("static W8A8 linears have deq_scale other than float32")
     else:
-        mf, l0 = profiles.profile("MF"), profiles.profile("L0")
-        untyped = [f for f in files if mf.owns(f) and not l0.owns(f)]
+        untyped = _untyped(files)
         if untyped:  # 1.1: the rename to the typed name does not reach the shards
-            return Detected("MF", (*found, f"weights file {clip(untyped[0])} without a type"))
+            return Detected("MF", (*found, f"weights file {clip(untyped)} without a type"))
+        newer = [label for label in set(description.labels.values()) if _newer(label)]
+        if newer:
+            return Detected("MF", (*found, f"label {clip(min(newer))} is of the newer tool"))
         found.append("no static W8A8 linear")
+        if _ends_with_type(description) and _float32_rows(description, table):
+            found.append("model_quant_type is the last member, and all scales are float32")
+            return Detected("MF", tuple(found))
     return Detected("L0", tuple(found))
 
 
@@ -127,6 +136,41 @@ def _by_names(files: Sequence[str], description: Description) -> Detected:
             return Detected(name, (found,))
     name = "L0" if typed else "A1"
     return Detected(name, (f"the name {description.name} alone; it cannot be read",))
+
+
+def _untyped(files: Sequence[str]) -> str:
+    """The first weights file whose name has no type, as only MF writes it; "" if none."""
+    mf, l0 = profiles.profile("MF"), profiles.profile("L0")
+    return next((f for f in files if mf.owns(f) and not l0.owns(f)), "")
+
+
+def _newer(label: str) -> bool:
+    """Whether the newer tool writes a type that the older one does not have."""
+    found = resolve(label)
+    return found is not None and "MF" in found[0].profiles and "L0" not in found[0].profiles
+
+
+def _ends_with_type(description: Description) -> bool:
+    """Whether model_quant_type is the last member, where the newer tool has it, unless by sorting.
+
+    The older tool puts it first.
+    """
+    names = list(description.labels)
+    return description.last == "model_quant_type" and names != sorted(names)
+
+
+def _float32_rows(description: Description, table: TensorTable) -> bool:
+    """Whether every quantized linear is W8A8_DYNAMIC with float32 scales of rows."""
+    scales = 0
+    for name, label in description.labels.items():
+        row = table.find(name)
+        if label not in ("FLOAT", "W8A8_DYNAMIC"):
+            return False
+        if row is not None and label != "FLOAT" and name.endswith(".weight_scale"):
+            if table.dtype(row) != "F32" or table.shape(row)[1:] != (1,):
+                return False
+            scales += 1
+    return scales > 0
 
 
 def _is_scale(name: str) -> bool:
