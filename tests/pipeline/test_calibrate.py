@@ -33,7 +33,7 @@ def violated(directory: Path) -> list[tuple]:
 
 
 DOWN = [f"model.layers.{i}.mlp.down_proj" for i in range(2)]
-COMMANDS = {  # the commands of seeds 001 and 003, as options of ours
+COMMANDS = {  # the commands of seeds 001, 003 and 004, as options of ours
     "w8a8 of LLaMA3.1-8B": (
         "llama bfloat16 --w_bit 8 --a_bit 8 --disable_level L0 --device_type cpu --anti_method m1 "
         "--act_method 1 --calib_file CALIB"
@@ -53,6 +53,14 @@ COMMANDS = {  # the commands of seeds 001 and 003, as options of ours
     "fallback by globs and level": (
         "llama bfloat16 --calib_file CALIB --disable_names *.down_proj *.o_proj --disable_level L2"
     ),
+    "attention of LLaMA3.1-70B": "llama float16 --calib_file CALIB --use_fa_quant True --fa_amp 1",
+    "sums between cards of LLaMA2-13B": (
+        "llama float16 --calib_file CALIB --use_reduce_quant True --tp_size 4"
+    ),
+    "awq of InternLM-7B": (
+        "llama float16 --calib_file CALIB --w_bit 4 --a_bit 16 --is_lowbit True "
+        "--open_outlier False --group_size 32 --anti_method m3"
+    ),
     "w4a8 of DeepSeek-R1": (
         "deepseek_v3 bfloat16 --calib_file CALIB --w_bit 4 --is_lowbit True --open_outlier False "
         "--is_dynamic True --group_size 32 --mm_tensor False --anti_method m4"
@@ -61,7 +69,6 @@ COMMANDS = {  # the commands of seeds 001 and 003, as options of ours
 MORE = {
     "w8a8 of DeepSeek": "deepseek_v3 bfloat16 --calib_file CALIB --anti_method m4",
     "attention of latent": "deepseek_v3 bfloat16 --calib_file CALIB --use_fa_quant True",
-    "attention": "llama float16 --calib_file CALIB --use_fa_quant True --fa_amp 1",
     "dynamic": "llama bfloat16 --is_dynamic True",
     "w4a16 per group": (
         "llama float16 --w_bit 4 --a_bit 16 --is_lowbit True --open_outlier False --group_size 64"
