@@ -28,6 +28,12 @@ from .recipe import KEEP, Rule
 
 SCHEMA = "quantization_steps"
 _ONCE = ("rotate", "smooth", "prune", "svd", "cache", "attention")
+_NOT_MADE = {  # steps of the service -> why they are not made here
+    "kv_smooth": "no recorded run shows its place among the steps nor its tensors; use step "
+    "smooth (iter_smooth), or leave it out",
+    "flatquant": "its transforms are trained",
+    "autoround_quant": "its rounding is trained; quantize with method minmax or ssz",
+}
 _ACTIVATIONS = ("act_method", "act_symmetric", "aggregation")  # one choice for all static linears
 
 
@@ -134,6 +140,7 @@ def parse_steps(value: Any, where: str = "steps") -> Steps:
     """
     from slimspec.jsonschemas import validator  # slow to import, and only needed here
 
+    _refuse_not_made(value, where)
     errors = sorted(validator(SCHEMA).iter_errors(value), key=lambda e: list(map(str, e.path)))
     for error in errors:
         place = ".".join(map(str, error.absolute_path)) or "top level"
@@ -153,6 +160,14 @@ def parse_steps(value: Any, where: str = "steps") -> Steps:
     if steps.rank:
         _check_branches(steps, where)
     return steps
+
+
+def _refuse_not_made(value: Any, where: str) -> None:
+    found = value.get("steps") if isinstance(value, dict) else None
+    for index, step in enumerate(found if isinstance(found, list) else ()):
+        name = step.get("step") if isinstance(step, dict) else None
+        if isinstance(name, str) and name in _NOT_MADE:
+            raise CheckpointError(f"{where}: steps.{index}: {name} is not made: {_NOT_MADE[name]}")
 
 
 def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[Any]) -> Steps:
