@@ -40,10 +40,6 @@ EXPLANATIONS = {
         "description only. The user's script copies config.json."
     ),
     "DIR-012": "As DIR-011: nobody copied the tokenizer.",
-    "DYN-007": (
-        "True, and harmless: SSZ searches the scale with the least error, and for one row that is "
-        "a scale under which the largest weight falls on 125 instead of 127."
-    ),
     "FQ-007": (
         "True. FlatQuant pairs the factors of k for one rank, vllm-ascend computes those of "
         "o_proj and down_proj from k / max_supported_tp, and its default for that is 4."
@@ -74,7 +70,6 @@ EXPLANATIONS = {
         "producer writes scales per row."
     ),
     "W8A8-009": "True. With mm_tensor one scale serves the matrix; engines want one per row.",
-    "W8A8-019": "As DYN-007, for static W8A8.",
     "W8A8-021": (
         "True. deq_scale of a bfloat16 model is F32, the 310P takes I64 only, and it has no "
         "bfloat16 either."
