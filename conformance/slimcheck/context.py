@@ -78,7 +78,7 @@ class Context:
     tp: int | None = None
     fingerprints: dict[str, bytes] = field(default_factory=dict)  # of the weights of modules
 
-    @property
+    @cached_property
     def model_dtype(self) -> str | None:
         """Dtype D of the float model: what the norm weights show, else what config.json states.
 

@@ -20,13 +20,13 @@ from slimcheck.layouts import rules_of
 from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
-from slimspec.checkpoint.stored import MAP_FROM
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES, packing_of
 
 Stats = TypeVar("Stats")
+_MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
 
@@ -135,7 +135,9 @@ class Module:
         if suffix not in self._numbers:
             with np.errstate(invalid="ignore"):
                 found = self.array(suffix).astype(np.float32)
-            found[np.isnan(found)] = np.float32(np.nan)
+            none = np.isnan(found)
+            if none.any():
+                found[none] = np.float32(np.nan)
             found.flags.writeable = False
             self._numbers[suffix] = found
         return self._numbers[suffix]
@@ -182,16 +184,16 @@ class Module:
         return self._floats[suffix]
 
     def _read(self, statistics: Callable[[Path | None], Stats], suffix: str) -> Stats:
-        """Call with the file of a mapped tensor, which is better read in pieces.
+        """Call with the file of a very large tensor, which is read in pieces.
 
         Raises: CheckpointError if it cannot be read.
         """
         table = self._context.checkpoint.table
         row = table.index(self.tensor(suffix))
         file = table.file(row)
-        mapped = table.end[row] - table.begin[row] >= MAP_FROM
+        large = table.end[row] - table.begin[row] > _MAPPED
         try:
-            return statistics(self._context.checkpoint.path / file if mapped else None)
+            return statistics(self._context.checkpoint.path / file if large else None)
         except OSError as error:
             name = self.tensor(suffix)
             raise CheckpointError(f"{file}: tensor {name!r} cannot be read ({error})") from None

@@ -9,8 +9,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
+from threading import Lock
 
 import numpy as np
 
@@ -23,11 +26,14 @@ from slimspec.checkpoint.stored import MAP_FROM
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
 Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
+Fitting = Callable[[frozenset[str]], Sequence[ValueRule]]  # the rules about some types
 
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
 _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
 _JOB = 4 << 20  # modules are handed to a thread in lots of about so many bytes
+_SMALL = 4 << 20  # bytes of modules that take more time in Python than in kernels
 _MOST_THREADS = 8
+_turn = Lock()  # of threads with small modules
 # bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
 _COST = {"I8": 1, "F16": 1, "BF16": 1, "F32": 1}
 _IN_PIECES = frozenset({"F16", "BF16", "F32"})  # weights of which only statistics are looked at
@@ -77,12 +83,22 @@ def scan(
     applied: set[str] = set()
     jobs = list(_jobs(chosen))
     total = sum(job.nbytes for job in jobs)
-    for job in _run(context, jobs, rules, threads or processors()):
+    for job in _run(context, jobs, _fitting(rules), threads or processors()):
         findings += job.findings
         applied |= job.applied
         if progress:
             progress(job.nbytes, total)
     return findings, applied
+
+
+def _fitting(rules: Rules) -> Fitting:
+    """Return the function from the types of a module to its rules."""
+
+    @cache
+    def fitting(types: frozenset[str]) -> Sequence[ValueRule]:
+        return [rule for rule, wanted in rules if not wanted or not types.isdisjoint(wanted)]
+
+    return fitting
 
 
 def processors() -> int:
@@ -94,17 +110,14 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
     job = Job()
     for module in chosen:
         job.modules.append(module)
-        job.nbytes += module.nbytes
-        job.memory += _memory(module)
+        for suffix, dtype, size in module.sizes():
+            job.nbytes += size
+            job.memory += size * _cost(module, suffix, dtype, size)
         if job.nbytes >= _JOB:
             yield job
             job = Job()
     if job.modules:
         yield job
-
-
-def _memory(module: Module) -> int:
-    return sum(size * _cost(module, suffix, dtype, size) for suffix, dtype, size in module.sizes())
 
 
 def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
@@ -116,7 +129,7 @@ def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
     return _COST.get(dtype, _WIDENED)
 
 
-def _run(context: Context, jobs: Sequence[Job], rules: Rules, threads: int) -> Iterator[Job]:
+def _run(context: Context, jobs: Sequence[Job], fitting: Fitting, threads: int) -> Iterator[Job]:
     """Yield the jobs in order, done."""
     ahead = _ReadAhead()
     try:
@@ -126,15 +139,15 @@ def _run(context: Context, jobs: Sequence[Job], rules: Rules, threads: int) -> I
                     ahead.want(job)
                 if number + 1 < len(jobs):
                     ahead.want(jobs[number + 1])
-                yield _judge(context, job, rules)
+                yield _judge(context, job, fitting)
             return
-        yield from _run_together(context, jobs, rules, min(threads, _MOST_THREADS), ahead)
+        yield from _run_together(context, jobs, fitting, min(threads, _MOST_THREADS), ahead)
     finally:
         ahead.close()
 
 
 def _run_together(
-    context: Context, jobs: Sequence[Job], rules: Rules, threads: int, ahead: "_ReadAhead"
+    context: Context, jobs: Sequence[Job], fitting: Fitting, threads: int, ahead: "_ReadAhead"
 ) -> Iterator[Job]:
     pending: deque[tuple[Job, Future[Job]]] = deque()
     memory = behind = 0
@@ -148,7 +161,7 @@ def _run_together(
                 yield future.result()
             ahead.want(job)
             behind += job.nbytes if pending else 0
-            pending.append((job, pool.submit(_judge, context, job, rules)))
+            pending.append((job, pool.submit(_judge, context, job, fitting)))
             memory += job.memory
         while pending:
             yield pending.popleft()[1].result()
@@ -156,28 +169,29 @@ def _run_together(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _judge(context: Context, job: Job, rules: Rules) -> Job:
+def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
-    for module in job.modules:
-        try:
-            with np.errstate(all="ignore"):  # damaged numbers: the rules say so
-                _judge_module(context, module, job, rules)
-        finally:
-            module.release()
+    small = job.nbytes < _SMALL * len(job.modules)
+    # threads that contend for the interpreter are slower together than one alone
+    with _turn if small else nullcontext(), np.errstate(all="ignore"):  # the rules name damage
+        for module in job.modules:
+            try:
+                _judge_module(context, module, job, fitting)
+            finally:
+                module.release()
     job.modules.clear()
     return job
 
 
-def _judge_module(context: Context, module: Module, job: Job, rules: Rules) -> None:
-    for rule, types in rules:
-        if not types or not module.types.isdisjoint(types):
-            job.applied.add(rule.requirement)
-            try:
-                job.findings += rule.check(context, module)
-            except CheckpointError as error:
-                tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
-                job.findings.append(unreadable(tensors, error))
-                return
+def _judge_module(context: Context, module: Module, job: Job, fitting: Fitting) -> None:
+    for rule in fitting(module.types):
+        job.applied.add(rule.requirement)
+        try:
+            job.findings += rule.check(context, module)
+        except CheckpointError as error:
+            tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
+            job.findings.append(unreadable(tensors, error))
+            return
 
 
 def unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:

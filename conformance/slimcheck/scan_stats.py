@@ -74,7 +74,7 @@ def integer_stats(
 ) -> IntegerStats:
     """Return the statistics of int8 [n, k] that starts at byte `begin` of its file.
 
-    Args: path: the file, to read it in pieces where `codes` are a map.
+    Args: path: the file, to read it in pieces where `codes` are a map that is too large to touch.
     """
     (n, k), flat = codes.shape, codes.reshape(-1)
     lead, count = _grid(begin, flat.size, BLOCK)

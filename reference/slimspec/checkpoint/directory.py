@@ -196,7 +196,7 @@ class Checkpoint:
     def _bytes(self, row: Tensor) -> NDArray[np.uint8]:
         # One map per tensor: it goes with its last view, so that a scan holds one tensor at a time.
         try:
-            return stored_bytes(self.path / row.file, row.begin, row.end - row.begin)
+            return stored_bytes(f"{self.path}/{row.file}", row.begin, row.end - row.begin)
         except (OSError, ValueError) as error:
             found = f"bytes {row.begin} to {row.end} that cannot be read ({error})"
             raise _unusable(row, found, "a whole file") from None

@@ -38,8 +38,8 @@ def pieces(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield (first element, elements) of an array of `size` elements in a file, piece by piece.
 
-    A page of a map is slower to get than to copy, and pages of a map are memory of the process.
-    Pieces are multiples of `unit` elements and share one buffer.
+    Pages of a map are memory of the process, pieces are not: they are multiples of `unit` elements
+    and share one buffer.
 
     Raises:
         OSError: they cannot be read.
