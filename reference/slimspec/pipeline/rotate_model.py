@@ -210,7 +210,9 @@ class _Model:
         try:
             return rotation(size, mode=mode, block_size=self._block)
         except ValueError as error:
-            raise CheckpointError(f"{self._a.where}: rotate: {member} {size}: {error}") from None
+            raise CheckpointError(
+                f"{self._a.where}: rotate: {member} {size}: {error}; give another block_size"
+            ) from None
 
 
 def _ones_like(x: NDArray) -> NDArray:
