@@ -62,12 +62,14 @@ def _read(ck: Context, name: str) -> JsonFile | None:
 
 @rule("DIR-026", on=ROOT)
 def tokenizer_fits_the_model(ck: Context) -> Iterator[Finding]:
-    file = _read(ck, _TOKENIZER)
+    files = {name: _read(ck, name) for name in (_TOKENIZER, _SETTINGS)}
+    for name, read in files.items():
+        for defect in read.defects if read else ():
+            if defect.code in _BROKEN:
+                yield Finding("DIR-026", defect.code, defect.found, defect.expected, file=name)
+    file, settings = files[_TOKENIZER], files[_SETTINGS]
     if file is None:
         return
-    for defect in file.defects:
-        if defect.code in _BROKEN:
-            yield Finding("DIR-026", defect.code, defect.found, defect.expected, file=_TOKENIZER)
     vocabulary, rows = _vocabulary(file.value), _rows(ck)
     if not vocabulary:
         return
@@ -75,7 +77,7 @@ def tokenizer_fits_the_model(ck: Context) -> Iterator[Finding]:
         found = f"a vocabulary up to id {clip(max(vocabulary), 40)}"
         expected = f"ids below {clip(rows, 40)}, its rows"
         yield Finding("DIR-026", "rows", found, expected, file=_TOKENIZER)
-    known = vocabulary | _added(file.value) | _added_later(_json(ck, _SETTINGS))
+    known = vocabulary | _added(file.value) | _added_later(settings and settings.value)
     config, generation = ck.checkpoint.config, _json(ck, _GENERATION)
     stated = {
         _CONFIG: config.get("eos_token_id") if config else None,
