@@ -20,13 +20,17 @@ def figure_file(name: str | Path, overwrite: bool = False) -> Path:
     """Return the path of a picture that can be drawn.
 
     Raises:
-        CheckpointError: another ending, the file exists, or matplotlib is missing.
+        CheckpointError: another ending, the file exists, it has no directory, or matplotlib is
+            missing.
     """
     file = Path(name)
+    shown = clip(str(file))
     if file.suffix not in ENDINGS:
-        raise CheckpointError(f"{clip(str(file))}: expected a name ending in .svg, .png or .pdf")
-    if file.exists() and not overwrite:
-        raise CheckpointError(f"{clip(str(file))}: exists (overwrite not asked)")
+        raise CheckpointError(f"{shown}: expected a name ending in .svg, .png or .pdf")
+    if not file.parent.is_dir():
+        raise CheckpointError(f"{shown}: cannot be written: its parent is no directory")
+    if os.path.lexists(file) and not overwrite:
+        raise CheckpointError(f"{shown}: exists (overwrite not asked)")
     if find_spec("matplotlib") is None:
         raise CheckpointError("a picture needs matplotlib: pip install 'slimspec[docs]'")
     return file
@@ -40,7 +44,7 @@ def save_figure(figure: Figure, file: Path, dpi: int = 120) -> None:
     """
     from matplotlib import rc_context
 
-    half = file.with_name(f"{file.name}.partial-{os.getpid()}")
+    half = file.with_name(f".picture-{os.getpid()}")
     try:
         with rc_context({"svg.hashsalt": "slimspec", "svg.fonttype": "none"}):
             stamp = {"Date": None} if file.suffix == ".svg" else None

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slimspec.checkpoint import CheckpointError
 from slimspec.cli import main
 from slimspec.golden import cases
 from slimspec.golden.command import fill, run, split
@@ -150,8 +151,8 @@ def test_case_text_names_every_tensor(tmp_path: Path) -> None:
 def test_export_writes_every_case_and_overwrites_nothing(form: str, tmp_path: Path) -> None:
     chosen = cases("dequantize")
     assert export(chosen, tmp_path / "out", form) == len(chosen)
-    assert not (tmp_path / "out.partial").exists()
-    with pytest.raises(ValueError, match="nothing is overwritten"):
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(CheckpointError, match="is not empty"):
         export(chosen, tmp_path / "out", form)
 
 

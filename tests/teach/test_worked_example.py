@@ -108,3 +108,15 @@ def test_what_cannot_be_explained_is_one_line(
 ) -> None:
     assert main(["explain", *arguments]) == 4
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".svg", "x" * 245 + ".svg", "no/x.svg", "link.svg"])
+def test_picture_that_cannot_be_there_is_one_error(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "link.svg").symlink_to(tmp_path / "nowhere")
+    possible = len(name) < 256 and "/" not in name and name != "link.svg"
+    assert main(["explain", "W8A8", "-o", str(tmp_path / name)]) == (0 if possible else 4)
+    assert len(capsys.readouterr().err.splitlines()) == (not possible)
+    assert {path.name for path in tmp_path.iterdir()} == {"link.svg", *([name] if possible else [])}

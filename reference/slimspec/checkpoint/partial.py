@@ -23,6 +23,7 @@ from .publish import PREVIOUS, check_free, publish
 
 INFIX = ".partial-"
 MARK = ".slimspec-is-writing"
+_MODE = 0o755
 _LOG = logging.getLogger(__name__)
 
 
@@ -109,6 +110,22 @@ class PartialDirectory:
         if self._mark is not None:
             self._mark.close()
             self._mark = None
+
+
+class NewDirectory(PartialDirectory):
+    """One that the body of its `with` fills, below `root`."""
+
+    def __init__(self, out: str | Path) -> None:
+        """Prepare to write. Raises: CheckpointError: `out` exists and is not an empty directory."""
+        super().__init__(out, overwrite=False)
+
+    @property
+    def root(self) -> Path:
+        """What becomes the directory."""
+        return self._root()
+
+    def _finish(self) -> None:
+        self._root().chmod(_MODE)  # a temporary directory is for its owner only
 
 
 def remove_abandoned(out: Path) -> None:

@@ -136,7 +136,11 @@ def _show(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from slimspec.golden.export import export
 
-    written = export(_chosen(args), args.directory, args.format)
+    chosen = _chosen(args)
+    if not chosen:
+        print("no vector was chosen", file=sys.stderr)
+        return _EXIT_NOTHING
+    written = export(chosen, args.directory, args.format)
     _say(f"{written} vectors written to {args.directory}")
     return 0
 

@@ -7,7 +7,6 @@ float model) is not asked of a command.
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slimspec import requirements
-from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.partial import NewDirectory
 from slimspec.golden import command as commands
 from slimspec.golden.checkpoints import (
     KINDS,
@@ -57,20 +56,13 @@ def write(cases: Iterable[CheckpointCase], directory: Path) -> int:
     """Write checkpoints to `directory/ID`, float models beside them, and `expect.json`.
 
     Returns: the number of checkpoints.
-    Raises: CheckpointError if `directory` exists.
+    Raises: CheckpointError: `directory` holds something, or cannot be written.
     """
-    if os.path.lexists(directory):
-        raise CheckpointError(f"{directory}: exists already; name a directory to create")
-    if not directory.absolute().parent.is_dir():
-        raise CheckpointError(f"{directory}: cannot be created: its parent is no directory")
-    with tempfile.TemporaryDirectory(prefix=".golden-", dir=directory.absolute().parent) as place:
-        root = Path(place) / "made"
-        root.mkdir()
-        rows = [_write(case, root) for case in cases]
+    with NewDirectory(directory) as made:
+        rows = [_write(case, made.root) for case in cases]
         content = {"format": 1, "checkpoints": rows}
         text = json.dumps(content, indent=1, ensure_ascii=False)
-        (root / "expect.json").write_text(text + "\n", encoding="utf-8")
-        root.rename(directory)
+        (made.root / "expect.json").write_text(text + "\n", encoding="utf-8")
     return len(rows)
 
 

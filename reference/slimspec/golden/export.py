@@ -15,7 +15,6 @@ Raw files hold the elements in row-major order, little endian. DTYPE is the tag 
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint.dtypes import tag_of
+from slimspec.checkpoint.partial import NewDirectory
 from slimspec.golden.compare import element_text
 from slimspec.golden.vectors import VectorCase
 
@@ -36,27 +36,23 @@ _ND = 2
 
 
 def export(cases: Iterable[VectorCase], directory: Path, form: str) -> int:
-    """Write the cases below `directory`, which must not exist; return how many were written.
+    """Write the cases below `directory`, which is created; return how many were written.
 
     Raises:
-        ValueError: an unknown format, or a directory that exists.
+        ValueError: an unknown format.
+        CheckpointError: a directory that holds something, or that cannot be written.
     """
     if form not in FORMATS:
         raise ValueError(f"format {form!r}: expected one of {', '.join(FORMATS)}")
-    if directory.exists():
-        raise ValueError(f"{directory}: exists; nothing is overwritten")
-    working = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir(parents=True)
     chosen = list(cases)
-    if form == "atb-csv":
-        chosen = _write_atb(chosen, working)
-    for case in chosen if form != "atb-csv" else ():
-        if form == "json":
-            _write_json(case, working)
-        else:
-            write_case(case, working / case.id, form)
-    working.rename(directory)
+    with NewDirectory(directory) as made:
+        if form == "atb-csv":
+            return len(_write_atb(chosen, made.root))
+        for case in chosen:
+            if form == "json":
+                _write_json(case, made.root)
+            else:
+                write_case(case, made.root / case.id, form)
     return len(chosen)
 
 

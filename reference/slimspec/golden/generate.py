@@ -1,6 +1,8 @@
 """Bigger vectors on demand: random inputs of a given shape, outputs by the reference."""
 
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,12 @@ def write_generated(path: Path, made: list[Definition]) -> None:
     Raises:
         ValueError: a file that exists.
     """
-    target = path / f"{made[0].op}.json"
-    if target.exists():
-        raise ValueError(f"{target}: exists; nothing is overwritten")
-    write_cases(target, made, "slimspec golden generate")
+    names = [f"{made[0].op}{ending}" for ending in (".safetensors", ".json")]
+    for target in (path / name for name in names):
+        if os.path.lexists(target):
+            raise ValueError(f"{target}: exists; nothing is overwritten")
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".golden-", dir=path) as place:
+        write_cases(Path(place, names[-1]), made, "slimspec golden generate")
+        for name in names:
+            Path(place, name).rename(path / name)

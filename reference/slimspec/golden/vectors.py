@@ -8,7 +8,7 @@ the real producer computed; the other files are made by
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint.dtypes import whole_dtype
+from slimspec.checkpoint.errors import Defect
+from slimspec.checkpoint.header import read_header
+from slimspec.checkpoint.jsonfile import read_json
 from slimspec.data import folder
 from slimspec.golden.shard import Shard
 
@@ -108,7 +111,8 @@ def read_directory(directory: Path) -> list[VectorCase]:
     """Return the vectors of a directory that `slimspec golden generate` wrote.
 
     Raises:
-        ValueError: no case file there, or one that breaks its schema or names no operation.
+        ValueError: no case file there, or one that breaks its schema, names no operation or lacks a
+            tensor.
     """
     from slimspec.golden.operations import operation
     from slimspec.jsonschemas import validator
@@ -118,16 +122,24 @@ def read_directory(directory: Path) -> list[VectorCase]:
         raise ValueError(f"{directory}: no case file (.json) there")
     found: list[VectorCase] = []
     for path in paths:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: no JSON: {error}") from error
+        read = read_json(path)
+        _refuse(directory, read.defects)
+        content = read.value
         for wrong in validator("vector").iter_errors(content):
             place = "/".join(map(str, wrong.absolute_path))
-            raise ValueError(f"{path}: {place}: {wrong.message}")
+            raise ValueError(f"{path}: {place}: {wrong.message[:300]}")
         operation(content["op"])
-        found += load_cases(path)
+        _refuse(directory, read_header(path.with_name(content["tensors"])).defects)
+        try:
+            found += load_cases(path)
+        except KeyError as error:
+            raise ValueError(f"{path}: {error} is no tensor of {content['tensors']}") from None
     return found
+
+
+def _refuse(directory: Path, defects: Iterable[Defect]) -> None:
+    for defect in defects:
+        raise ValueError(f"{directory}: {defect.message}")
 
 
 def names() -> list[str]:
