@@ -232,6 +232,22 @@ def test_one_linear_unlike_its_peers_is_changed(tmp_path):
     assert "W8A16-004" in {r.requirement.id for r in report.failed}
 
 
+def test_search_may_smooth_one_layer_and_spare_others(tmp_path):
+    """As the test before, but a norm elsewhere tells that the directory was smoothed."""
+    factors = np.exp(np.random.default_rng(5).normal(size=32)).astype(np.float32)
+    told, norm = "model.layers.2.self_attn.q_proj", "model.layers.2.input_layernorm.weight"
+    last, before = "model.layers.2.mlp.up_proj", weights()
+    before[told] = weights(3)[last]
+    ones = np.ones(32, np.float32)
+    floats = {f"{name}.weight": w for name, w in before.items()} | {norm: ones}
+    after = before | {name: before[name] * factors for name in (last, told)}
+    directory = quantized(tmp_path / "q", after, {norm: ones / factors})
+    report, rows = compared(directory, write_model(tmp_path / "f", floats))
+    assert rows[told].outcome is Outcome.TRANSFORMED
+    assert rows[last].outcome is Outcome.NOT_JUDGED
+    assert not [r for r in report.failed if r.counts]
+
+
 def test_weight_that_the_float_model_lacks_is_not_judged(tmp_path):
     float_weights = weights()
     model = write_model(tmp_path / "f", {"other.weight": np.ones((2, 2), np.float32)})

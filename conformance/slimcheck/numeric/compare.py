@@ -312,9 +312,10 @@ def settle(rows: Iterable[Comparison]) -> list[Comparison]:
     """Judge norms by the linears behind them, and what nothing explains by its peers.
 
     A norm whose change a linear undoes is TRANSFORMED. Linears of one name in other layers or
-    experts follow the same recipe: where most of them are EXACT or BOUND, one whose codes are not
-    is no transform. Where most linears of all are so, nothing was rotated, and what points in
-    another direction than its float tensor is none of its own.
+    experts follow the same recipe: where two in three are EXACT or BOUND and nothing was smoothed,
+    one whose codes are not is no transform. (A search may smooth one layer and spare another.)
+    Where most linears of all are so, nothing was rotated, and what points in another direction than
+    its float tensor is none of its own.
     """
     rows = list(rows)
     named = [row.numerics for row in rows if row.outcome is Outcome.TRANSFORMED]
@@ -331,7 +332,7 @@ def settle(rows: Iterable[Comparison]) -> list[Comparison]:
             row = replace(
                 row, outcome=Outcome.TRANSFORMED, numerics="smoothing", changes=(), note=""
             )
-        elif _open(row) and good[kind] >= max(unexplained[kind], 1):
+        elif _open(row) and not named and good[kind] >= 2 * unexplained[kind]:
             note = f"{row.note}; its peers in other layers are as they should be"
             row = replace(row, outcome=Outcome.DIFFERS, note=note)
         elif plain and is_strange(row):
