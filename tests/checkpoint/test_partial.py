@@ -116,3 +116,16 @@ def test_what_a_killed_run_was_replacing_is_named_and_kept(
     remove_abandoned(tmp_path / "out")
     assert (old / "model.safetensors").is_file()
     assert f"{old} is what a killed run was about to replace: rename it to out" in caplog.text
+
+
+def test_file_system_without_locks_still_takes_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    left = left_behind(tmp_path / "out")
+    write(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert left.exists()

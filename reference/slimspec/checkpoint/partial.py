@@ -52,7 +52,8 @@ class PartialDirectory:
             prefix = f"{self.path.name}{INFIX}"
             self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.path.parent))
             self._mark = (self._folder / MARK).open("xb")
-            fcntl.flock(self._mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError):  # a file system without locks: nothing is removed
+                fcntl.flock(self._mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._start()
         except OSError as error:
             self._discard()
