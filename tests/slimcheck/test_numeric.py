@@ -240,7 +240,7 @@ def test_search_may_smooth_one_layer_and_spare_others(tmp_path):
     before[told] = weights(3)[last]
     ones = np.ones(32, np.float32)
     floats = {f"{name}.weight": w for name, w in before.items()} | {norm: ones}
-    after = before | {name: before[name] * factors for name in (last, told)}
+    after = before | {told: before[told] * factors, last: before[last] * factors[::-1]}
     directory = quantized(tmp_path / "q", after, {norm: ones / factors})
     report, rows = compared(directory, write_model(tmp_path / "f", floats))
     assert rows[told].outcome is Outcome.TRANSFORMED
