@@ -131,3 +131,10 @@ def test_list_that_is_no_file_or_too_large_is_passed_over(directory, digest):
     os.mkfifo(directory / "c.sha256")
     (directory / "d.sha256").write_text(f"{'0' * 64}  {SHARD}\n" + "\n" * (4 << 20))
     assert found(directory, "DIR-028") == []
+
+
+def test_file_that_goes_on_for_ever_is_not_read(directory, digest):
+    (directory / "SHA256SUMS").write_text(f"{digest}  {SHARD}\n")
+    with (directory / SHARD).open("r+b") as stream:
+        stream.truncate(1 << 40)
+    assert found(directory, "DIR-028") == []
