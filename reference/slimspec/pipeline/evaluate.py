@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 
 from slimspec import layout, schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from slimspec.matmul.reduce_quant import reduce_quantized
 from slimspec.model import Decoder, Encoder, FloatLinear, Weights, read_architecture
 from slimspec.model.bert import EncoderLayer
 from slimspec.model.config import ENCODERS
 from slimspec.model.decoder import Layer
 from slimspec.model.dtype import model_numerics
-from slimspec.numeric import as_float32
+from slimspec.numeric import as_float32, to_dtype
 from slimspec.schemes import QuantizedLinear
 from slimspec.schemes.c8 import C8
 
@@ -110,11 +112,38 @@ class QuantizedLinears:
         if label == "FLOAT":
             return self._float(name, x, w, b)
         try:
-            if name not in self._kept:
-                self._kept[name] = self._read(name, label)
-            return schemes.get(label).forward(self._kept[name], x)
+            shards = self._shards(name)
+            if shards:
+                return self._summed(name, label, shards, x)
+            return self._forward(name, label, x)
         except ValueError as error:
             raise CheckpointError(f"{self._checkpoint.path}: {name}: {error}") from None
+
+    def _forward(self, name: str, label: str, x: NDArray) -> NDArray:
+        if name not in self._kept:
+            self._kept[name] = self._read(name, label)
+        return schemes.get(label).forward(self._kept[name], x)
+
+    def _shards(self, name: str) -> list[str]:
+        """The linears of the ranks, where the directory has communication quantization."""
+        names = (f"{name}.tp_list.{rank}" for rank in count())
+        return list(takewhile(lambda n: f"{n}.weight" in self._checkpoint.table, names))
+
+    def _summed(self, name: str, label: str, shards: list[str], x: NDArray) -> NDArray:
+        """The outputs of all ranks, added up as they send them."""
+        columns = np.split(x, len(shards), axis=1)  # (t, k / ranks) each
+        outputs = (self._forward(s, label, part) for s, part in zip(shards, columns, strict=True))
+        partial = np.stack([as_float32(y) for y in outputs])  # (ranks, t, n)
+        if f"{name}.gather_scale" not in self._checkpoint.table:
+            return to_dtype(partial.sum(axis=0), x.dtype)
+        whole = f"{name}.reduce_scale"
+        own = [f"{whole}.{rank}" for rank in range(len(shards))]
+        own = [whole] if whole in self._checkpoint.table else own
+        reduce, gather = (
+            np.stack([as_float32(self._checkpoint.tensor(n)) for n in names])
+            for names in (own, [f"{name}.gather_scale"])
+        )
+        return to_dtype(reduce_quantized(partial, reduce, gather[0]), x.dtype)
 
     def _read(self, name: str, label: str) -> QuantizedLinear:
         present = (

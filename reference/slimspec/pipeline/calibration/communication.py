@@ -19,6 +19,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.checkpoint import CheckpointError
 from slimspec.numeric import add, as_float32, div, mul, round_half_even
 from slimspec.schemes import Linear
 
@@ -42,22 +43,17 @@ class Parallel:
     def cuts(self, linear: Linear) -> list[Linear]:
         """Return the linear of each rank: a slice of the columns.
 
-        Raises: ValueError for a bias, or columns that do not divide.
+        The first rank has the bias. Raises: CheckpointError: columns that do not divide.
         """
         k = linear.weight.shape[1]
         if k % self.ranks:
-            raise ValueError(
+            raise CheckpointError(
                 f"{linear.name}: found {k} columns, expected a multiple of tp_size "
                 f"{self.ranks}; leave it float with disable_names or change tp_size"
             )
-        if linear.bias is not None:
-            raise ValueError(
-                f"{linear.name}.bias: the ranks of use_reduce_quant have none, and "
-                "nothing recorded says whose it is; leave it float with disable_names"
-            )
         parts = np.split(linear.weight, self.ranks, axis=1)  # (n, k / ranks) each
         return [
-            Linear(np.ascontiguousarray(w), None, f"{linear.name}{SHARD}{i}")
+            Linear(np.ascontiguousarray(w), None if i else linear.bias, f"{linear.name}{SHARD}{i}")
             for i, w in enumerate(parts)
         ]
 

@@ -88,10 +88,11 @@ class CalibrationLinear:
 
     def _summed(self, parallel: Parallel, linear: Linear, x: NDArray, rule: Rule) -> NDArray:
         """Return the quantized sum of what each rank computes."""
+        parts = parallel.cuts(linear)
         rows = np.split(x, parallel.ranks, axis=1)  # (t, k / ranks) each
         partial = [
-            self._one(part.name, np.ascontiguousarray(columns), part.weight, None, rule)
-            for part, columns in zip(parallel.cuts(linear), rows, strict=True)
+            self._one(part.name, np.ascontiguousarray(columns), part.weight, part.bias, rule)
+            for part, columns in zip(parts, rows, strict=True)
         ]
         sums = self.communication.setdefault(linear.name, Communication(parallel))
         return sums(partial)
