@@ -23,7 +23,6 @@ _BROKEN = frozenset({"json-syntax", "json-encoding", "empty-file", "lfs-pointer"
 def files_of_auto_map_exist(ck: Context) -> Iterator[Finding]:
     names = {entry.name for entry in ck.checkpoint.files}
     config = ck.checkpoint.config
-    told: set[str] = set()
     for file, members in {
         _CONFIG: config and config.value,
         _SETTINGS: _json(ck, _SETTINGS),
@@ -33,8 +32,8 @@ def files_of_auto_map_exist(ck: Context) -> Iterator[Finding]:
             if match is None:
                 found = f"auto_map {clip(reference, 80)!r}"
                 yield Finding("DIR-025", "form", found, "MODULE.CLASS", file=file)
-            elif f"{match[1]}.py" not in names | told:
-                told.add(f"{match[1]}.py")
+            elif f"{match[1]}.py" not in names:
+                names.add(f"{match[1]}.py")  # once is enough
                 found = f"auto_map {clip(reference, 80)!r}, no {clip(match[1], 80)}.py"
                 yield Finding("DIR-025", "absent", found, "that file beside it", file=file)
 
