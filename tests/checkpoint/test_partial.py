@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slimspec.checkpoint.partial import INFIX, MARK, remove_abandoned
+from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.partial import INFIX, MARK, NewDirectory, remove_abandoned
 from slimspec.checkpoint.writer import CheckpointWriter
 from slimspec.pipeline.shard_write import PartsWriter
 
@@ -129,3 +132,30 @@ def test_file_system_without_locks_still_takes_a_checkpoint(
     write(tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert left.exists()
+
+
+def test_directory_that_cannot_be_filled_is_one_error(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    several = shutil.Error([("a", "b", f"[Errno 28] {full.strerror}: 'a' -> 'b'")] * 2)
+
+    def fill(error: OSError) -> None:
+        with NewDirectory(tmp_path / "out") as made:
+            (made.root / "file").write_text("half")
+            raise error
+
+    for error in (full, several):
+        with pytest.raises(CheckpointError) as caught:
+            fill(error)
+        assert str(caught.value).endswith("No space left on device")
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_new_directory_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    with NewDirectory(tmp_path / "out") as made:
+        (made.root / "file").write_text("whole")
+        assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+    with pytest.raises(CheckpointError, match="is not empty"):
+        NewDirectory(tmp_path / "out")

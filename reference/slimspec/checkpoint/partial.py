@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .errors import CheckpointError, clip
 from .publish import PREVIOUS, check_free, publish
@@ -95,7 +95,10 @@ class PartialDirectory:
         return self._folder
 
     def _refused(self, error: OSError) -> CheckpointError:
-        return CheckpointError(f"{self.path}: cannot be written: {error.strerror}")
+        reason = error.strerror
+        if isinstance(error, shutil.Error):  # of several files, each with source, copy and reason
+            reason = str(error.args[0][0][-1]).partition(":")[0]
+        return CheckpointError(f"{self.path}: cannot be written: {reason}")
 
     def _publish(self) -> None:
         root = self._root()
@@ -124,6 +127,11 @@ class NewDirectory(PartialDirectory):
     def root(self) -> Path:
         """What becomes the directory."""
         return self._root()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        if isinstance(raised[1], OSError):
+            raise self._refused(raised[1]) from None
 
     def _finish(self) -> None:
         self._root().chmod(_MODE)  # a temporary directory is for its owner only
