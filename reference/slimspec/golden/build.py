@@ -6,16 +6,14 @@ command makes the same bytes.
 
 import hashlib
 import json
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from slimspec.data import folder
 from slimspec.golden.attention import add_attention
 from slimspec.golden.checkpoints import PATCHES, patch_rows
 from slimspec.golden.recipes import Recipe, recipes
+from slimspec.golden.target import target
 from slimspec.golden.tiny_models import DTYPES, write_float
 from slimspec.golden.vectors import listing
 from slimspec.pipeline.compress import Options, compress_directory
@@ -23,17 +21,26 @@ from slimspec.pipeline.quantize import quantize_directory
 
 
 def build(golden: Path) -> None:
-    """Write `checkpoints/valid` and `manifest.json` below `golden`, replacing what is there."""
-    valid = golden / "checkpoints" / "valid"
-    shutil.rmtree(valid, ignore_errors=True)
-    valid.mkdir(parents=True)
+    """Write `checkpoints/valid` and `manifest.json` below `golden`, replacing what is there.
+
+    What is there stays until all of it is made.
+    """
+    place = golden / "checkpoints"
+    place.mkdir(parents=True, exist_ok=True)
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=place) as temporary:
+        work, made, old = (Path(temporary, name) for name in ("work", "made", "old"))
+        work.mkdir()
+        made.mkdir()
         for recipe in recipes():
-            _make(recipe, Path(temporary), valid / recipe.id)
+            _make(recipe, work, made / recipe.id)
             rows.append(_row(recipe))
-    for path in valid.rglob("*"):  # the producer's modes do not survive version control
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        for path in made.rglob("*"):  # the producer's modes do not survive version control
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        valid = place / "valid"
+        if valid.exists():
+            valid.rename(old)
+        made.rename(valid)
     write_manifest(golden, rows)
 
 
@@ -100,4 +107,4 @@ def text(value: Any, indent: str = "") -> str:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if len(sys.argv) > 1 else folder("golden"))
+    build(target(__doc__))

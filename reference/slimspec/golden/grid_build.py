@@ -4,15 +4,14 @@ They stand in `golden/checkpoints/generated.json`. Run it after a change of a sc
 tiny model; then `python -m slimspec.golden.build` for the manifest.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from slimspec.data import folder
 from slimspec.golden.build import text
 from slimspec.golden.grid import GENERATED, Cell, digest, made, rows
 from slimspec.golden.grid_make import make
+from slimspec.golden.target import target
 
 
 def digests(cells: Iterable[Cell]) -> dict[Cell, str]:
@@ -37,4 +36,4 @@ def build(golden: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if len(sys.argv) > 1 else folder("golden"))
+    build(target(__doc__))

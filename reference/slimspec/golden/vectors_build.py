@@ -5,7 +5,6 @@ refuses an id that is gone or stands for other inputs.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint.dtypes import tag_of
-from slimspec.data import folder
 from slimspec.golden.compare import compare
 from slimspec.golden.contents import Definition, definitions
 from slimspec.golden.operations import operation
 from slimspec.golden.shard import Shard
+from slimspec.golden.target import target
 from slimspec.golden.vectors import PARTS, case_files, fingerprint, load_cases, read_ids
 
 FORMAT = 1
@@ -160,6 +159,6 @@ def finish(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else folder("golden")
-    write_vectors(target)
-    finish(target)
+    chosen = target(__doc__)
+    write_vectors(chosen)
+    finish(chosen)
