@@ -192,6 +192,20 @@ def test_float32_scale_is_rounded_and_counted(tmp_path):
     assert_same(source, tmp_path / "b2")
 
 
+def test_kept_input_scales_are_not_converted_with_the_model(tmp_path):
+    model = Model(dtype=np.dtype(np.float32))
+    model.config["torch_dtype"] = "float32"
+    model.input_dtype = np.dtype(np.float32)
+    model.scale = dict.fromkeys((*SHAPES, *MLP), 0.1)
+    source = model.write(tmp_path / "s")
+    compress_directory(source, tmp_path / "p", Options(to_float16=True, keep_inputs=True))
+    part = open_checkpoint(tmp_path / "p" / "part0-of-1")
+    scales = [name for name in part.table.names if name.endswith(".input_scale")]
+    assert scales
+    for name in scales:
+        assert part.tensor(name).tobytes() == np.float32([0.1]).tobytes()
+
+
 @pytest.mark.parametrize("dtype", [BF16, np.dtype(np.float32)])
 def test_other_model_dtypes_are_converted_only_when_asked(tmp_path, dtype):
     model = Model("W16A16S", "A1", dtype)

@@ -70,7 +70,7 @@ def description_name(profile: str, quant_type: str) -> str:
 
 def order_description(
     profile: str,
-    quant_type: str,
+    quant_type: str | None,
     group_size: int,
     labels: Mapping[str, Any],
     more: Mapping[str, Any],
@@ -79,7 +79,7 @@ def order_description(
 
     Args:
         profile: a key of `STYLES`.
-        quant_type: model_quant_type.
+        quant_type: model_quant_type; None where nothing is quantized: MF has no such member then.
         group_size: 0 = none; profile A0 leaves it out then.
         labels: per-tensor entries in write order.
         more: further metadata keys, which stand after the first or before the last ones.
@@ -94,6 +94,8 @@ def order_description(
     }
     if profile == "A0" and not group_size:
         del values["group_size"]
+    if quant_type is None:
+        del values["model_quant_type"]
     values |= more
     first = {key: values[key] for key in style.first if key in values}
     last = {key: values[key] for key in style.last if key in values}

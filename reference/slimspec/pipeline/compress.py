@@ -29,7 +29,7 @@ from slimspec.schemes.w8a8sc import narrow_offset, narrow_scale
 from slimspec.schemes.w16a16sc import outdim
 
 from .compress_source import Loss, SparseSource, measure_losses, open_sparse
-from .shard_map import PLAIN, choose_map
+from .shard_map import PLAIN, choose_map, last
 from .shard_plan import PER_TENSOR, SPARSE, Target, heads_of, plan_targets, same
 from .shard_write import NO_VERSION, PartsWriter, pieces
 
@@ -251,9 +251,10 @@ def _narrowed(suffix: str, array: AnyArray, name: str, options: Options) -> AnyA
 def _write(writer: PartsWriter, rank: int, piece: Piece, source: SparseSource) -> None:
     """Write a piece; a float tensor of a model that is not float16 is converted on the way."""
     array, label = piece.array, piece.label
+    given = last(piece.name) in PER_TENSOR  # narrowed already, or to be left as they are
     if array is None or isinstance(label, int):
         writer.describe(rank, piece.name, label)
-    elif source.dtype != "F16" and array.dtype == whole_dtype(source.dtype):
+    elif source.dtype != "F16" and array.dtype == whole_dtype(source.dtype) and not given:
         converted = (to_dtype(part, FLOAT16) for part in pieces(array))
         writer.write_pieces(rank, piece.name, FLOAT16, array.shape, converted, label)
     else:
