@@ -20,8 +20,8 @@ from slimspec.quantize.affine import group_view
 _SCALES = ("weight_scale", "input_scale", "deq_scale")
 _TINY = np.float32(2.0**-22)  # twice the smallest scale a quantizer gives
 _SHARE, _A_ROW = 0.05, 4
-_PEAK = {127: 120, 7: 5}  # GPTQ, HQQ and SSZ leave few largest integers below the end
-_SLACK = {127: 4, 7: 1}  # steps of a span that a quotient in bfloat16 may lose at its ends
+_PEAK = {127: 112, 7: 5}  # GPTQ, HQQ and SSZ leave few largest integers below the end
+_SLACK = {127: 14, 7: 3}  # steps of a span that bfloat16 or GPTQ may lose at its ends
 _FAR = np.float32(2.0**12)
 _HUGE = np.float32(2.0**14)
 _ENOUGH, _MOST = 16, 15 / 16
