@@ -5,7 +5,6 @@ import sys
 from slimspec import layout
 from slimspec.data import folder
 from slimspec.teach import render, types, work
-from slimspec.teach.picture import draw
 
 COMMAND = "python -m slimspec.teach"
 
@@ -29,6 +28,9 @@ def pages() -> dict[str, str]:
 
 
 def main() -> int:
+    """Write the pages and draw the pictures; return the exit code."""
+    from slimspec.teach.picture import draw  # needs matplotlib, pages do not
+
     out = folder("schemas").parent / "docs" / "types"
     out.mkdir(exist_ok=True)
     for name, text in pages().items():
