@@ -4,7 +4,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimspec.patterns import collapse
+from slimspec.patterns import collapse, matches_glob, without_braces
+
+
+def test_braces_hold_alternatives() -> None:
+    assert without_braces("a.{0,7}.{x,y}*") == ("a.0.x*", "a.0.y*", "a.7.x*", "a.7.y*")
+    assert without_braces("a.{0,{x,y}}") == ("a.0", "a.x", "a.0", "a.y")
+    assert without_braces("a.{0}") == ("a.{0}",)
+    assert matches_glob("model.layers.30.mlp.up_proj", "model.layers.{1,30}.mlp.*")
+    assert not matches_glob("model.layers.3.mlp.up_proj", "model.layers.{1,30}.mlp.*")
+
+
+def test_braces_that_stand_for_too_much_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 4096 globs"):
+        without_braces("{a,b}" * 20)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,38 @@
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
 
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_MOST_GLOBS = 4096  # that a glob with braces may stand for
 _DIGITS = re.compile(r"(\d+)")
 _WORDS_SHOWN = 8
+
+
+def matches_glob(name: str, glob: str) -> bool:
+    """Whether a name matches a glob whose braces hold alternatives, as `layers.{0,7,31}.*`."""
+    return any(fnmatchcase(name, plain) for plain in without_braces(glob))
+
+
+@lru_cache(1024)
+def without_braces(glob: str) -> tuple[str, ...]:
+    """The globs that one with braces stands for.
+
+    Raises: ValueError: there are more than 4096 of them.
+    """
+    found = [glob]
+    while any(_BRACES.search(item) for item in found):
+        opened = []
+        for item in found:
+            match = _BRACES.search(item)
+            words = match[1].split(",") if match else [""]
+            begin, end = match.span() if match else (len(item), len(item))
+            opened += [item[:begin] + word + item[end:] for word in words]
+        found = opened
+        if len(found) > _MOST_GLOBS:
+            raise ValueError(f"{glob[:80]!r}: braces for more than {_MOST_GLOBS} globs")
+    return tuple(found)
 
 
 def collapse(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from slimcheck.run import run as judge
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.cli import main
-from slimspec.pipeline.steps import parse_steps
+from slimspec.pipeline.steps import matches, parse_steps
 
 Build = Callable[..., Path]
 MLP, ATTENTION = ["*.mlp.*"], ["*.self_attn.*"]
@@ -309,3 +309,10 @@ def test_step_of_the_service_that_is_not_made_says_why(name: str) -> None:
     members = {"steps": [quantize("W8A8"), {"step": name}]}
     with pytest.raises(CheckpointError, match=f"c: steps.1: {name} is not made: "):
         parse_steps(members, "c")
+
+
+def test_braces_in_include_and_exclude_hold_alternatives() -> None:
+    assert matches("model.layers.2.mlp.up_proj", ["*.layers.{1,2}.*"], ["*.{down,gate}_proj"])
+    assert not matches("model.layers.2.mlp.gate_proj", ["*"], ["*.{down,gate}_proj"])
+    with pytest.raises(CheckpointError, match="more than 4096 globs"):
+        matches("a", ["{a,b}" * 20], [])

@@ -5,10 +5,10 @@ unquantized (requirements NUM-006, NUM-007, NUM-008). The names are in `schemas/
 """
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
-from slimspec.checkpoint import TensorTable
+from slimspec.checkpoint import CheckpointError, TensorTable
 from slimspec.layout import layer_names
+from slimspec.patterns import matches_glob
 
 _FLOATS = ("F16", "BF16", "F32")
 
@@ -35,4 +35,7 @@ def linear_modules(
 
 
 def _any(module: str, globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(module, glob) for glob in globs)
+    try:
+        return any(matches_glob(module, glob) for glob in globs)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None

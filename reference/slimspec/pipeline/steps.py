@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from slimspec import layout, schemes
 from slimspec.checkpoint import CheckpointError
+from slimspec.patterns import matches_glob
 from slimspec.quantize.svd_lowrank import DEFAULT_RANK
 from slimspec.sparse.admm import DEFAULT_RATIO
 
@@ -125,7 +125,10 @@ def matches(module: str, include: Sequence[str], exclude: Sequence[str]) -> bool
 
 
 def _any(module: str, globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(module, glob) for glob in globs)
+    try:
+        return any(matches_glob(module, glob) for glob in globs)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def read_steps(file: str | Path) -> Steps:

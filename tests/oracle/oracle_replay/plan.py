@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from slimspec.observe.activation import activation_range
 from slimspec.observe.histogram_v1 import HistogramObserverV1
 from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
+from slimspec.patterns import matches_glob
 from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
@@ -229,8 +229,8 @@ def _histogram_range(batches: list[NDArray]) -> tuple[NDArray, NDArray]:
 def _qconfig(case: Case, name: str) -> Mapping[str, Any]:
     """Return the qconfig of the first linear_quant step that includes a linear; {} if none."""
     for step in case.steps:
-        included = any(fnmatchcase(name, p) for p in step.get("include", ["*"]))
-        excluded = any(fnmatchcase(name, p) for p in step.get("exclude", []))
+        included = any(matches_glob(name, p) for p in step.get("include", ["*"]))
+        excluded = any(matches_glob(name, p) for p in step.get("exclude", []))
         if "qconfig" in step and step.get("type") == "linear_quant" and included and not excluded:
             return step["qconfig"]
     return {}
