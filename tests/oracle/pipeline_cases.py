@@ -23,7 +23,7 @@ from oracle_replay.case import Case, Output, Tensors
 from pipeline_v1 import NotRunError, steps_of
 
 from slimcheck.run import run as judge
-from slimspec.checkpoint import open_checkpoint
+from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.model import Architecture, read_architecture
 from slimspec.numeric import as_float32
 from slimspec.pipeline.calibrate import CalibrationRun
@@ -125,6 +125,8 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     parallel = chain.pop("simulate_tp", {})
     if chain or not parallel.get("enable_communication_quant", True):
         raise NotRunError(f"chain {', '.join(chain) or 'without quantized communication'}")
+    if recipe.get("mix_cfg"):
+        raise NotRunError("mix_cfg: single linears of other types")
     if recipe.get("anti_only"):
         _compare_state(case, folder, anti, load, report)
         return
@@ -190,7 +192,10 @@ def _compare_state(
 
 def _run_v1(case: Case, folder: Path, report: PipelineReport) -> None:
     members = {**steps_of(case), "calib_texts": _texts(case)}
-    steps = parse_steps(members, case.name)
+    try:
+        steps = parse_steps(members, case.name)
+    except CheckpointError as refused:
+        raise NotRunError(str(refused)) from None
     own_code = (folder / "modeling_tinydsv3.py").is_file()
     if steps.smoothing:
         steps = replace(steps, smoothing=replace(steps.smoothing, defects=True))
