@@ -4,6 +4,7 @@
 Both are made from the data of schemas/ and golden/ and from the rules; a test keeps them in step.
 """
 
+import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -113,8 +114,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> int:
     from slimcheck.traceability import traceability_page, traces
 
-    chosen = sys.argv[1:] if arguments is None else arguments
-    docs = Path(chosen[0]) if chosen else folder("schemas").parent / "docs"
+    parser = argparse.ArgumentParser(description="Write the pages of the requirements.")
+    home = folder("schemas").parent / "docs"
+    parser.add_argument("docs", metavar="DIR", nargs="?", type=Path, default=home)
+    docs = parser.parse_args(arguments).docs
     for name, text in (
         (REQUIREMENTS, requirements_page()),
         (TRACEABILITY, traceability_page(traces())),

@@ -4,6 +4,7 @@ DIRECTORY holds checkpoints of a producer, one folder each; their verdicts becom
 one, the embedded golden checkpoints do.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -182,9 +183,11 @@ def directories(root: Path) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    root = Path(argv[0]) if argv else folder("golden") / "checkpoints" / "valid"
-    print(page(root), end="")
+    parser = argparse.ArgumentParser(description="Print the page of the engines.")
+    valid = folder("golden") / "checkpoints" / "valid"
+    parser.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=valid,
+                        help="the checkpoints below it are judged")  # fmt: skip
+    print(page(parser.parse_args(argv).directory), end="")
     return 0
 
 

@@ -160,6 +160,12 @@ def test_tokenizer_that_cannot_be_read(directory, content, kind):
     assert group.kind == kind
 
 
+def test_tokenizer_that_may_not_be_read(directory):
+    (directory / "tokenizer.json").symlink_to("tokenizer.json")  # also root cannot open it
+    (group,) = found(directory, "DIR-026")
+    assert (group.kind, group.file) == ("unreadable", "tokenizer.json")
+
+
 def test_tokenizer_beyond_our_limits_is_not_judged(directory):
     deep = "[" * 80 + "]" * 80
     (directory / "tokenizer.json").write_text(deep)

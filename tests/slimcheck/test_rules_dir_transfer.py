@@ -98,6 +98,13 @@ def test_damaged_byte_is_named_with_both_digests(directory, digest):
     assert group.expected == f"sha256 {digest[:16]}… of SHA256SUMS"
 
 
+def test_lists_that_contradict_each_other(directory, digest):
+    (directory / "SHA256SUMS").write_text(f"{digest}  {SHARD}\n")
+    (directory / "old.sha256").write_text(f"{'0' * 64}  {SHARD}\n")
+    (group,) = found(directory, "DIR-028")
+    assert group.expected == f"sha256 {'0' * 16}… of old.sha256"
+
+
 def test_file_that_is_listed_and_absent(directory, digest):
     (directory / "SHA256SUMS").write_text(f"{digest}  {SHARD}\n{digest}  more.safetensors\n")
     (group,) = found(directory, "DIR-028")

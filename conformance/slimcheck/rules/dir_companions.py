@@ -16,7 +16,9 @@ _CONFIG, _TOKENIZER, _SETTINGS = "config.json", "tokenizer.json", "tokenizer_con
 _GENERATION = "generation_config.json"
 _CLASS = re.compile(r"([A-Za-z_]\w*)\.[A-Za-z_]\w*", re.ASCII)  # module.Class
 _REMOTE = "--"  # repository--module.Class
-_BROKEN = frozenset({"json-syntax", "json-encoding", "empty-file", "lfs-pointer", "not-a-file"})
+_BROKEN = frozenset(
+    {"json-syntax", "json-encoding", "empty-file", "lfs-pointer", "not-a-file", "unreadable"}
+)
 
 
 @rule("DIR-025", on=ROOT)

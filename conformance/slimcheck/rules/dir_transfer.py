@@ -59,26 +59,28 @@ def weights_have_their_digest(ck: Context) -> Iterator[Finding]:
     here = {shard.name for shard in ck.checkpoint.shards}
     endless = {s.name for s in ck.checkpoint.shards if any(d.code == _LONGER for d in s.defects)}
     for name in sorted(listed.keys() - here):
-        found, source = "no such file", listed[name][1]
-        yield Finding("DIR-028", "absent", found, "the file that it lists", (name,), source)
+        for source in listed[name]:
+            yield Finding(
+                "DIR-028", "absent", "no such file", "the file that it lists", (name,), source
+            )
     names = sorted((listed.keys() & here) - endless)
     with ThreadPoolExecutor(processors()) as pool:
         found_digests = list(pool.map(lambda name: _sha256(ck.checkpoint.path / name), names))
     for name, digest in zip(names, found_digests, strict=True):
-        expected, source = listed[name]
-        if digest != expected:
-            found = f"sha256 {digest[:16]}…"
-            wanted = f"sha256 {expected[:16]}… of {source}"
-            yield Finding("DIR-028", "digest", found, wanted, file=ck.prefix + name)
+        for source, expected in listed[name].items():
+            if digest != expected:
+                found = f"sha256 {digest[:16]}…"
+                wanted = f"sha256 {expected[:16]}… of {source}"
+                yield Finding("DIR-028", "digest", found, wanted, file=ck.prefix + name)
 
 
-def _listed(ck: Context) -> dict[str, tuple[str, str]]:
-    """Name of a weights file -> its digest, and the list that says so.
+def _listed(ck: Context) -> dict[str, dict[str, str]]:
+    """Name of a weights file -> its digest by each list that has one.
 
     A list of which no file is here came with the float model, from which it was copied.
     """
     here = {shard.name for shard in ck.checkpoint.shards}
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for entry in ck.checkpoint.files:
         if entry.is_directory or entry.size > _LIST_LIMIT or not _LIST.fullmatch(entry.name):
             continue
@@ -87,7 +89,7 @@ def _listed(ck: Context) -> dict[str, tuple[str, str]]:
         if not here.isdisjoint(lines):
             for name, digest in lines.items():
                 if name.endswith(".safetensors") and is_safe_name(name):
-                    found[name] = digest.lower(), ck.prefix + entry.name
+                    found.setdefault(name, {})[ck.prefix + entry.name] = digest.lower()
     return found
 
 
