@@ -8,7 +8,7 @@ from numba import njit
 
 BLOCK = 4096
 _CHUNK = 128  # values whose sum fits int16 and whose number fits uint8
-_ONE, _ENDS = np.int8(1), np.int8(-125)  # v + 1 wraps: only v beyond ±126 comes out below -125
+_LOW, _HIGH = np.int8(-126), np.int8(126)
 
 
 @njit(nogil=True, cache=True)
@@ -30,7 +30,7 @@ def _segment(x):  # type: ignore[no-untyped-def]
         part = x[at : at + _CHUNK]
         count = np.uint8(0)
         for i in range(_CHUNK):
-            count = np.uint8(count + np.uint8(np.int8(part[i] + _ONE) < _ENDS))
+            count = np.uint8(count + (np.uint8(part[i] < _LOW) | np.uint8(part[i] > _HIGH)))
         partial = np.int16(0)
         for i in range(_CHUNK):
             partial = np.int16(partial + np.int16(part[i]))
@@ -38,7 +38,7 @@ def _segment(x):  # type: ignore[no-untyped-def]
         total += partial
     for i in range(whole, x.size):
         total += x[i]
-        ends += np.int8(x[i] + _ONE) < _ENDS
+        ends += x[i] < _LOW or x[i] > _HIGH
     return least, most, total, ends
 
 
