@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from slimspec.checkpoint import CheckpointError, CheckpointWriter, open_checkpoint
+from slimspec.checkpoint.description import metadata_keys
 
 Put = Callable[[str, bytes | str], Path]
 
@@ -53,7 +54,8 @@ DTYPES = [np.int8, np.uint8, np.int32, np.int64, np.float16, np.float32, np.bool
 @st.composite
 def tensors(draw: st.DrawFn) -> dict[str, Any]:
     keys = st.text(st.characters(min_codepoint=32, max_codepoint=0x2000), min_size=1, max_size=8)
-    found = draw(st.lists(keys.filter(str.isprintable), max_size=5, unique=True))
+    free = keys.filter(lambda key: key.isprintable() and key not in metadata_keys())
+    found = draw(st.lists(free, max_size=5, unique=True))
     made: dict[str, Any] = {}
     for name in found:
         dtype = np.dtype(draw(st.sampled_from(DTYPES)))
