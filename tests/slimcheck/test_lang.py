@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from slimcheck.explain import explanation
+from slimcheck.findings import Group
 from slimcheck.report import Report
 from slimcheck.report.lang import EN, WORDS, ZH, visible
 from slimcheck.report.terminal import AsciiStream, is_posix_locale, print_report
+from slimcheck.report.view import SEVERITIES
 from slimcheck.run import run
 from slimspec import requirements
 from slimspec.golden import checkpoint_cases
@@ -96,6 +98,33 @@ def test_continued_lines_stand_under_their_field(report: Report) -> None:
 def test_redirected_output_is_not_wrapped(report: Report) -> None:
     text = printed(report, width=20)
     assert any(len(line) > 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("lang", [EN, ZH])
+def test_of_many_findings_a_terminal_shows_the_worst_of_each_requirement(
+    report: Report, lang: str
+) -> None:
+    ids = [result.requirement.id for result in report.failed]
+    wide = replace(report, results=[*report.results])
+    bad, note = report.failed[0], next(r for r in report.results if r not in report.failed)
+    many = [Group(bad.requirement.id, "x", f"found {i}", "none", [f"a.{i}"]) for i in range(3000)]
+    wide.results[wide.results.index(bad)] = replace(bad, groups=[*bad.groups, *many])
+    wide.results[wide.results.index(note)] = replace(
+        note, status=bad.status, groups=many[:50], counts=False
+    )
+    total = sum(len(result.groups) for result in wide.failed)
+    shown = printed(wide, lang, force_terminal=True, width=100)
+    assert WORDS[lang]["left"].format(total - 200) in shown
+    severities = tuple(WORDS[lang][name] for name in SEVERITIES)
+    heads = [line for line in shown.splitlines() if line.startswith(severities)]
+    assert len(heads) == 200
+    assert {line.split()[1] for line in heads} == set(ids)
+    assert "found 100" in shown
+    assert "found 2999" not in shown
+    redirected = printed(wide, lang)
+    assert "found 2999" in redirected
+    assert WORDS[lang]["left"].split("{}")[0] not in redirected
+    assert shown.splitlines()[-1] == redirected.splitlines()[-1]
 
 
 def slimcheck(

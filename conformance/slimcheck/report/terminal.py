@@ -15,7 +15,7 @@ from slimcheck.findings import Group
 from slimcheck.numeric.table import text as numeric_text
 from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
-from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched
+from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched, worst
 from slimcheck.verdicts import Verdict
 from slimcheck.verdicts_words import OK
 from slimspec.output import carried
@@ -75,13 +75,17 @@ def terminal(lang: str = EN, stream: TextIO | None = None) -> Console:
 
 
 def print_report(report: Report, console: Console, quiet: bool = False, lang: str = EN) -> None:
-    """Print the whole report; `quiet` leaves only the verdict."""
+    """Print the report, on a terminal no more than a person reads; `quiet` leaves the verdict."""
     if not quiet:
         _print_heading(report, console, lang)
-        for each in blocks(report, lang):
+        shown, left = worst(report, lang) if console.is_terminal else (blocks(report, lang), 0)
+        for each in shown:
             console.print()
             _print_block(each, console, lang)
         console.print()
+        if left:
+            _print_line(Text(WORDS[lang]["left"].format(left), style="yellow"), console)
+            console.print()
         _print_numeric(report, console)
     _print_verdict(report, console, lang, quiet)
 

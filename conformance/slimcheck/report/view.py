@@ -1,5 +1,6 @@
 """What every form for readers shows of a finding: severity, title, fields, in one language."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +31,22 @@ def blocks(report: Report, lang: str = EN) -> Iterator[Block]:
     for result in report.results:
         for group, reason in result.waived:
             yield block(result, group, lang, reason)
+
+
+def worst(report: Report, lang: str = EN, most: int = 200) -> tuple[list[Block], int]:
+    """The blocks that a person reads, and how many are left out.
+
+    Of too many the worst are kept, and of equally bad ones the first of each requirement before a
+    second of any: so none is hidden behind the many findings of another.
+    """
+    every = list(blocks(report, lang))
+    nth: Counter[str] = Counter()
+    ranks = []
+    for at, each in enumerate(every):
+        nth[each.id] += 1
+        ranks.append((SEVERITIES.index(each.severity), nth[each.id], at))
+    kept = sorted(at for _, _, at in sorted(ranks)[:most])
+    return [every[at] for at in kept], len(every) - len(kept)
 
 
 def block(result: Result, group: Group, lang: str = EN, reason: str = "") -> Block:
