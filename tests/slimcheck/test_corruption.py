@@ -170,6 +170,18 @@ def test_random_block_is_noted(said):
     assert "VAL-012" in said(draft)
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_random_block_among_short_rows_is_noted(said, noisy):
+    draft = Draft()
+    for i, name in enumerate(draft.codes):  # about 11 integers at the ends of every block
+        draft.codes[name] = codes(i, 10 * N, 384)
+        draft.scales[name] = np.repeat(draft.scales[name], 10, axis=0)
+    if noisy:
+        noise = np.random.default_rng(8).integers(-128, 128, 2 * 4096, np.int8)
+        draft.codes[UP.format(1)].reshape(-1)[20000 : 20000 + noise.size] = noise
+    assert set(said(draft)) == ({"VAL-012"} if noisy else set())
+
+
 def test_float16_model_with_tiny_scales_is_noted(tmp_path):
     draft = Draft()
     for scale in draft.scales.values():
