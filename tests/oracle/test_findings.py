@@ -22,6 +22,7 @@ def test_every_finding_is_explained(oracle: Path) -> None:
     judged, found = module.survey(oracle)
     assert judged
     assert module.unexplained(found) == []
+    assert module.violations(found) == []
     page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     for key in found:
         assert f"| [{key}](" in page, "run the command that the page names"
