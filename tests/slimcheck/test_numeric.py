@@ -103,6 +103,15 @@ def test_flipped_bit_of_a_norm_is_named(models, tmp_path):
     assert [r.requirement.id for r in report.failed if r.counts] == ["VAL-102"]
 
 
+def test_flipped_bit_of_a_float_linear_is_no_smoothing(models, tmp_path):
+    """The linears of its layer were not smoothed, though their factors are known vaguely only."""
+    directory, name = copy_of("w8a8-a0-fp16", tmp_path), "model.layers.1.self_attn.o_proj.weight"
+    poke(directory, name, 2 * (37 * 64 + 54), 8)
+    report, rows = compared(directory, models(RECIPES["w8a8-a0-fp16"]))
+    assert rows[name].outcome is Outcome.DIFFERS
+    assert "VAL-102" in {r.requirement.id for r in report.failed}
+
+
 def test_layers_that_changed_places_are_told(models, tmp_path):
     directory = copy_of("w8a16-a1-bf16", tmp_path)
     checkpoint = open_checkpoint(directory)

@@ -23,7 +23,7 @@ from slimcheck.numeric.numerics import Stored
 from slimcheck.numeric.sample import layer_of
 from slimspec import schemes
 from slimspec.checkpoint import open_checkpoint
-from slimspec.numeric import as_float32
+from slimspec.numeric import as_float32, to_dtype
 
 Vector = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -32,6 +32,7 @@ _LARGEST = 1 << 26  # elements of a weight that is fitted
 _UNDONE = 0.95  # of the columns behind have to undo the factors of the rows
 _SPREAD = 0.01  # factors that differ less are none
 _VAGUE = 0.02  # relative error of factors that would explain anything
+_FEW = 8  # elements that damage changes a little where nothing was smoothed
 _STRAY = 1e-3  # of the codes may miss where factors were estimated
 
 
@@ -71,14 +72,18 @@ class Transforms:
     def smoothed_copy(self, name: str, stored: NDArray[Any], weight: NDArray[Any]) -> str:
         """The smoothing that a linear that stayed FLOAT follows with all its columns, "" if none.
 
-        Of a smoothing that masks outliers few columns change, so most elements are copies.
+        Of a smoothing that masks outliers few columns change, so most elements are copies. Where
+        none changes, a few elements beside their copies are damage.
         """
         if weight.ndim != 2 or weight.size > _LARGEST:
             return ""
         found, w = as_float32(stored), as_float32(weight)
         unit = ROUNDING[stored.dtype.name]
+        few = np.count_nonzero(found != as_float32(to_dtype(w, stored.dtype))) <= _FEW
         with np.errstate(all="ignore"):
             for other, inverse, error in self._inverses(name, w.shape[1]):
+                if few and (np.abs(inverse - 1) <= 4 * unit + error).all():
+                    continue
                 moved = w * _quotient(np.ones_like(inverse), inverse).astype(np.float32)
                 if (np.abs(found - moved) <= (4 * unit + error) * np.abs(moved)).all():
                     return f"smoothing by {other}"
