@@ -79,8 +79,8 @@ class Transforms:
             return ""
         found, w = as_float32(stored), as_float32(weight)
         unit = ROUNDING[stored.dtype.name]
-        few = np.count_nonzero(found != as_float32(to_dtype(w, stored.dtype))) <= _FEW
         with np.errstate(all="ignore"):
+            few = np.count_nonzero(found != as_float32(to_dtype(w, stored.dtype))) <= _FEW
             for other, inverse, error in self._inverses(name, w.shape[1]):
                 if few and (np.abs(inverse - 1) <= 4 * unit + error).all():
                     continue
