@@ -21,6 +21,7 @@ class Style:
     Attributes:
         first, last: metadata keys before and after the per-tensor entries, in order.
         indent: JSON indentation of the description.
+        untyped: nothing needs to be quantized: names and description go without a type then.
         weights_mode, json_mode: file permissions.
     """
 
@@ -29,6 +30,7 @@ class Style:
     indent: int = 4
     weights_mode: int = 0o600
     json_mode: int = 0o600
+    untyped: bool = False
 
 
 DIRECTORY_MODE = 0o750
@@ -39,7 +41,7 @@ STYLES: dict[str, Style] = {
     "L0": Style(first=("model_quant_type",), indent=2, weights_mode=0o400),
     "A0": Style(first=("version", "model_quant_type", "group_size"), indent=2, weights_mode=0o400),
     "A1": Style(last=("version", "model_quant_type", "metadata", "group_size", "optional")),
-    "MF": Style(last=("model_quant_type",)),
+    "MF": Style(last=("model_quant_type",), untyped=True),
     FLOAT: Style(weights_mode=0o640, json_mode=0o640),
 }
 

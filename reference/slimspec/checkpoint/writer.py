@@ -201,7 +201,7 @@ class CheckpointWriter(PartialDirectory):
 
     def _finish(self) -> None:
         label = self.model_quant_type or ""
-        if self.profile != FLOAT and not label:
+        if self.profile != FLOAT and not label and not STYLES[self.profile].untyped:
             raise CheckpointError(f"{self.path}: profile {self.profile} needs model_quant_type")
         root = self._root()
         if not self._shards and self._open_shard is None:
@@ -217,7 +217,7 @@ class CheckpointWriter(PartialDirectory):
             _dump(index, root / index_name(self.profile, label), 2)
         if self.profile != FLOAT:
             description = order_description(
-                self.profile, label, self.group_size, self._labels, self.metadata
+                self.profile, label or None, self.group_size, self._labels, self.metadata
             )
             path = root / description_name(self.profile, label)
             _dump(description, path, STYLES[self.profile].indent)

@@ -71,6 +71,8 @@ class Profile:
     ) -> str:
         if template is None:
             raise LayoutError(f"profile {self.name} has no {what} of its own")
+        if not quant_type:  # nothing is quantized
+            template = template.replace("_{type}", "")
         for key, value in {**fields, "type": quant_type.lower()}.items():
             template = template.replace("{" + key + "}", value)
         if "{" in template:

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from slimspec import layout, schemes
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from slimspec.checkpoint.dtypes import tag_of
+from slimspec.checkpoint.naming import STYLES
 from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.numeric import to_dtype
 from slimspec.pipeline.additions import attention_metadata, write_additions
 from slimspec.pipeline.calibrate import Calibration
-from slimspec.pipeline.calibration.source import FoldedWeights
+from slimspec.pipeline.calibration.source import FoldedWeights, loaded_dtype
 from slimspec.pipeline.linear_check import check_made
 from slimspec.pipeline.parallel import parallel_metadata, parallel_tensors
-from slimspec.pipeline.recipe import Recipe, Rule, model_quant_type
+from slimspec.pipeline.recipe import KEEP, Recipe, Rule, model_quant_type
 from slimspec.pipeline.select import linear_modules
 from slimspec.pipeline.solvers import WeightSolver
 from slimspec.quantize.affine import Variant
@@ -41,6 +42,7 @@ DATA_FREE = (
     "W4A8_MXFP",
     "W4A4_MXFP4",
 )
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 STATIC = ("W8A8", "W8A8_MIX")  # need the range of each linear's input
 
 _INT32_MIN = np.int32(-(2**31))
@@ -106,7 +108,9 @@ def quantize_directory(
     """
     calibration = plan.calibration
     float_model = calibration.weights.checkpoint if calibration else open_float(source)
-    weights = calibration.weights if calibration else FoldedWeights(float_model)
+    variant = VARIANTS[plan.profile]
+    dtype = loaded_dtype(float_model, variant)
+    weights = calibration.weights if calibration else FoldedWeights(float_model, dtype)
     rules = assign(float_model, plan)
     quantized = {module: rule for module, rule in rules.items() if rule.type != "FLOAT"}
     nothing_else = calibration is None or not calibration.attention
@@ -133,11 +137,24 @@ def quantize_directory(
                 overflow = _write_linear(weights, module, quantized[module], plan, writer)
                 saturated += [module] * overflow
             progress(tensor.end - tensor.begin)
+        if variant == "v1" and _lacks_head(float_model):
+            writer.write(HEAD, weights.stored(EMBEDDING), "FLOAT")
         if calibration:
             write_additions(calibration, quantized, plan.profile, writer)
     if saturated:
         _LOG.warning("%s", _saturation(saturated))
     return len(quantized)
+
+
+def _lacks_head(float_model: Checkpoint) -> bool:
+    """True for a head tied to the embedding, which the one-click service stores once more.
+
+    Source: msmodelslim save/utils/safetensors.py:96-115; measured on recorded directories. The
+    Calibrator refuses to save tensors that share memory.
+    """
+    config, table = float_model.config, float_model.table
+    tied = config is not None and config.value.get("tie_word_embeddings") is True
+    return tied and HEAD not in table and EMBEDDING in table
 
 
 def _metadata(calibration: Calibration | None, profile: str) -> dict[str, Any]:
@@ -168,6 +185,9 @@ def assign(float_model: Checkpoint, plan: Plan) -> dict[str, Rule]:
 
 
 def _quant_type(plan: Plan, rules: Iterable[Rule]) -> str:
+    heads = plan.calibration is not None and plan.calibration.attention
+    if STYLES[plan.profile].untyped and plan.scheme == KEEP and not heads:
+        return ""
     if plan.recipe is None or plan.scheme:
         return plan.scheme or model_quant_type(rule.type for rule in rules)
     return plan.recipe.model_quant_type or model_quant_type(rule.type for rule in rules)

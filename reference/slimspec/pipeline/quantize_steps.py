@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from slimspec.checkpoint import Checkpoint, CheckpointError
 from slimspec.checkpoint.publish import check_free
+from slimspec.layout import layer_names
 from slimspec.model import read_architecture
 from slimspec.model.config import DEEPSEEK
 
 from .calibrate import Calibration, CalibrationRun
 from .calibration.samples import encode_texts, read_texts
-from .calibration.source import FoldedWeights
+from .calibration.source import FoldedWeights, loaded_dtype
 from .low_rank import split_model
 from .quantize import Plan, open_float, quantize_directory
 from .quantize_config import Bar, Done, no_bar
 from .recipe import KEEP, Rule, model_quant_type, mtp_layers
 from .rotate_model import rotate_model, widen_mtp
-from .select import linear_modules
+from .select import service_linears
 from .steps import Steps
+
+_LOG = logging.getLogger(__name__)
 
 
 def quantize_by_steps(
@@ -52,7 +58,8 @@ def prepare_steps(
     Raises: CheckpointError: as `quantize_by_steps`.
     """
     float_model = open_float(source)
-    rules = steps.rules(linear_modules(float_model.table))
+    rules = steps.rules(service_linears(float_model))
+    _name_routers(rules)
     calibration = _calibrate(float_model, steps, rules, longest, bar)
     labels = {rule.type for rule in rules.values()} - {KEEP}
     done = Done(", ".join(sorted(labels)) or KEEP, smoothed=len(calibration.smoothed))
@@ -65,6 +72,17 @@ def prepare_steps(
         config=_config_changes(float_model, steps, labels),
     )
     return plan, done
+
+
+def _name_routers(rules: Mapping[str, Rule]) -> None:
+    routers = [n for n, r in rules.items() if r.type != KEEP and layer_names.of_role("router", n)]
+    if routers:
+        _LOG.warning(
+            "warning: %d routers are quantized, as the producer would; engines expect them float: "
+            "exclude *.%s",
+            len(routers),
+            routers[0].rpartition(".")[2],
+        )
 
 
 def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> dict[str, str]:
@@ -87,7 +105,8 @@ def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> 
 def _calibrate(
     float_model: Checkpoint, steps: Steps, rules: dict[str, Rule], longest: int, bar: Bar
 ) -> Calibration:
-    settings = steps.settings()
+    dtype = loaded_dtype(float_model, "v1")
+    settings = replace(steps.settings(), load_dtype=dtype)
     texts = read_texts(steps.texts_from) if steps.texts_from else list(steps.texts)
     if steps.needs_texts and not texts:
         raise CheckpointError("steps: some need calibration text: give calib_file or calib_texts")
@@ -106,7 +125,7 @@ def _calibrate(
 
 def _data_free(float_model: Checkpoint, rotation: int) -> Calibration:
     """What steps leave that see no activations."""
-    calibration = Calibration(FoldedWeights(float_model))
+    calibration = Calibration(FoldedWeights(float_model, loaded_dtype(float_model, "v1")))
     config = float_model.config.value if float_model.config else {}
     if rotation or mtp_layers(config):
         architecture = read_architecture(float_model.config, str(float_model.path))

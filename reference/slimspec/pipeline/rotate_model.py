@@ -91,6 +91,7 @@ def widen_mtp(weights: FoldedWeights, a: Architecture) -> None:
         for part in MTP_PARTS:
             name = f"{prefix}.{part}.weight"
             if name in weights:
+                weights.uncast.add(name)
                 weights.folds[name].append(as_float32)
 
 

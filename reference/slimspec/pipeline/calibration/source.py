@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from slimspec.checkpoint import Checkpoint
+from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.model import Weights
 from slimspec.numeric import model_dtype, to_dtype
 from slimspec.numeric.arithmetic import MODEL_DTYPES
@@ -23,6 +24,7 @@ from slimspec.quantize.affine import Variant
 from slimspec.smooth.fold import Affine, fold_consumer, fold_norm, fold_producer
 
 Where = Literal["vector", "rows", "columns"]
+BUFFERS = (".inv_freq",)  # endings of tensors that are no parameters: a load does not cast them
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,22 @@ class Fold:
         return fold(Affine(x, None), self.scale, self.variant).weight
 
 
+def loaded_dtype(
+    checkpoint: Checkpoint, variant: Variant, asked: DTypeLike | None = None
+) -> DTypeLike | None:
+    """Return the dtype that a tool casts every parameter to as it loads a model; None for none.
+
+    The one-click service ("v1") loads in the dtype of config.json, so that a single float32 tensor
+    of a bfloat16 model is rounded. Source: msmodelslim model/common/transformers.py:85-95,
+    model/deepseek_v3/model_adapter.py:100-132; measured on recorded directories.
+
+    Args: asked: by the user, which goes before.
+    """
+    if asked is not None or variant == "v0" or checkpoint.model_dtype is None:
+        return asked
+    return numpy_dtype(checkpoint.model_dtype)
+
+
 def spooled(array: NDArray) -> NDArray:
     """Return the same array from a file without a name, so that it takes no memory for long."""
     with tempfile.TemporaryFile() as file:
@@ -63,22 +81,26 @@ class FoldedWeights(Weights):
     Attributes:
         dtype: of the loaded model; None leaves every tensor as it is stored.
         folds: what to do with a tensor, in order, by name.
+        uncast: names of tensors that keep their stored dtype.
     """
 
     def __init__(self, checkpoint: Checkpoint, dtype: DTypeLike | None = None) -> None:
         super().__init__(checkpoint)
         self.dtype = None if dtype is None else model_dtype(dtype)
         self.folds: dict[str, list[Callable[[NDArray], NDArray]]] = defaultdict(list)
+        self.uncast: set[str] = set()
 
     def stored(self, name: str) -> NDArray:
         """The tensor after load and folds. Raises: CheckpointError: no file holds it."""
         found = super().stored(name)
-        added = name in self.replaced
-        if self.dtype is not None and not added and found.dtype in MODEL_DTYPES:
+        if self.dtype is not None and self._is_cast(name) and found.dtype in MODEL_DTYPES:
             found = to_dtype(found, self.dtype)
         for fold in self.folds.get(name, ()):
             found = fold(found)
         return found
+
+    def _is_cast(self, name: str) -> bool:
+        return not (name in self.replaced or name in self.uncast or name.endswith(BUFFERS))
 
     def add(self, name: str, array: NDArray) -> None:
         """Put a tensor in the place of the stored one and of its folds."""
