@@ -123,10 +123,8 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     load = np.float32 if recipe.get("load_dtype") == "fp32" else None
     chain = dict(recipe.get("chain", []))
     parallel = chain.pop("simulate_tp", {})
-    if chain or not parallel.get("enable_communication_quant", True):
-        raise NotRunError(f"chain {', '.join(chain) or 'without quantized communication'}")
-    if recipe.get("mix_cfg"):
-        raise NotRunError("mix_cfg: single linears of other types")
+    if chain:
+        raise NotRunError(f"chain {', '.join(chain)}")
     if recipe.get("anti_only"):
         _compare_state(case, folder, anti, load, report)
         return
@@ -143,6 +141,8 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
         load_dtype=load,
         w_method=report.w_method,
         per_device=parallel.get("enable_per_device_quant", False),
+        mix_cfg=recipe.get("mix_cfg") or {},
+        exact_sums=not parallel.get("enable_communication_quant", True),
     )
     plan, _ = prepare(folder, parse_config(members), extra)
     for output in case.outputs:

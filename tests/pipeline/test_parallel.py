@@ -74,6 +74,25 @@ def test_one_text_is_summed_as_the_engine_does_with_the_stored_scales(per_device
     np.testing.assert_array_equal(given, expected)
 
 
+def test_exact_sums_cut_linears_and_store_no_scales_of_sums(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    out = quantized(
+        build, calib_file, tmp_path / "q", "--tp_size", "2", "--exact-sums", dtype="float16"
+    )
+    assert [r.requirement.id for r in judge(out).failed if r.counts] == []
+    made = open_checkpoint(out)
+    assert made.description is not None
+    assert made.description.get("reduce_quant_type") is None
+    own = {n.removeprefix(f"{DOWN}.") for n in made.table.names if n.startswith(f"{DOWN}.")}
+    assert {s for s in own if not s.startswith("tp_list.")} == {"weight"}
+    assert {"tp_list.0.deq_scale", "tp_list.1.deq_scale"} <= own
+    partial = [np.full((1, 3), size, np.float16) for size in (0.1, 2048)]
+    sums = Communication(Parallel(2, quantized=False))
+    np.testing.assert_array_equal(sums(partial), partial[0] + partial[1])
+    assert sums.scales() == {}
+
+
 def test_scales_are_those_of_all_texts_and_rounding_that_of_one() -> None:
     sums = Communication(Parallel(2))
     small, large = (np.full((1, 3), size, np.float16) for size in (1, 8))

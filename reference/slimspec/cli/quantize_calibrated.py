@@ -36,6 +36,8 @@ def run_calibrated(args: argparse.Namespace, given: dict[str, Any], recipe: Reci
         recipe=recipe,
         w_method=args.w_method,
         per_device=args.per_device,
+        exact_sums=args.exact_sums,
+        mix_cfg=args.mix_cfg,
     )
     done = quantize_by_config(
         args.source, out, config, extra, overwrite=args.overwrite, bar=progress_bar

@@ -18,6 +18,8 @@ CALIBRATED = {  # options that only a calibrated run has, with their defaults
     "pdmix": False,
     "w_method": MIN_MAX,
     "per_device": False,
+    "exact_sums": False,
+    "mix_cfg": {},
     "load_dtype": None,
     "attention": None,
     "max_tokens": 0,
@@ -40,8 +42,12 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     add("--pdmix", action="store_true", help="W8A8_MIX: W8A8 and W8A8_DYNAMIC in one")
     add("--w_method", choices=W_METHODS, default=MIN_MAX,
         help="how weights of W8A16 and W4A16 are found (default: %(default)s)")  # fmt: skip
+    add("--mix_cfg", type=_object, default={}, metavar="OBJECT",
+        help='types of single linears: {"*.down_proj": "w8a8_dynamic", ..}')  # fmt: skip
     add("--per-device", action="store_true",
         help="use_reduce_quant: a reduce_scale for each rank (default: one for all)")  # fmt: skip
+    add("--exact-sums", action="store_true",
+        help="use_reduce_quant: cut the linears only, do not quantize what ranks send")  # fmt: skip
     add("--load-dtype", choices=("float32", "float16", "bfloat16"),
         help="load the model in this dtype (the field's script: float32)")  # fmt: skip
     add("--attention", choices=("eager", "fused"),

@@ -31,6 +31,7 @@ def parallel_tensors(linear: Linear, sums: Communication, make: Make) -> dict[st
 
 def parallel_metadata(calibration: Calibration, profile: str) -> dict[str, Any]:
     """Return the metadata keys of the description; profile L0 has none (formats.md 2.1)."""
-    if not calibration.communication or profile == "L0":
+    sums = calibration.communication.values()
+    if profile == "L0" or not any(each.parallel.quantized for each in sums):
         return {}
     return {"reduce_quant_type": "per_channel"}

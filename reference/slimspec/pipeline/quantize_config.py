@@ -23,10 +23,11 @@ from .calibration.communication import Parallel
 from .calibration.fake_linear import takes_range
 from .calibration.samples import encode_texts, read_texts
 from .calibration.settings import LOWBIT, Settings
-from .calibration.source import FoldedWeights
+from .calibration.source import FoldedWeights, loaded_dtype
 from .config import MIN_MAX, QuantizationConfig
 from .config_rules import Choice, check, choose, needs_texts
 from .fallback import Sensitivity, last_linear, level, match_names, most_sensitive
+from .mix_cfg import check_mix, mixed_rules
 from .quantize import VARIANTS, Plan, open_float, quantize_directory
 from .recipe import KEEP, Recipe, Rule, load
 from .select import linear_modules
@@ -55,6 +56,9 @@ class Extra:
         recipe: types by module instead of one for all.
         w_method: how weights are found: MinMax, GPTQ or HQQ.
         per_device: with use_reduce_quant, a reduce_scale for each device (enable_per_device_quant).
+        exact_sums: with use_reduce_quant, only cut linears; what ranks send stays as it is
+            (enable_communication_quant False).
+        mix_cfg: name or glob -> type of single linears.
     """
 
     producer: str = "A0"
@@ -66,6 +70,8 @@ class Extra:
     recipe: Recipe | None = None
     w_method: str = MIN_MAX
     per_device: bool = False
+    exact_sums: bool = False
+    mix_cfg: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -113,8 +119,9 @@ def prepare(
     check(config)
     choice = choose(config, mix=extra.mix)
     float_model = open_float(source)
+    dtype = loaded_dtype(float_model, VARIANTS[profile_of(extra)], extra.load_dtype)
     linears = all_linears(float_model)
-    rules = typed(float_model, linears, choice.type, choice.options, extra)
+    rules = typed(float_model, linears, choice, config, extra)
     kept = match_names(config.disable_names or (), linears)
     last = last_linear(linears)
     if config.disable_last_linear and last is not None and last not in kept:
@@ -124,7 +131,7 @@ def prepare(
     solver = make_solver(config, choice, extra.w_method)
     if extra.w_method != MIN_MAX and VARIANTS[profile_of(extra)] != "v0":
         raise CheckpointError(f"w_method {extra.w_method}: is the Calibrator's; set --producer A0")
-    calibration = Calibration(FoldedWeights(float_model, extra.load_dtype))
+    calibration = Calibration(FoldedWeights(float_model, dtype))
     texts = _texts(config)
     static = any(takes_range(rule.type) for rule in _without(rules, kept).values())
     needed = needs_texts(config, choice) or static or (solver is not None and solver.keeps)
@@ -135,6 +142,7 @@ def prepare(
     if texts:
         tokens = encode_texts(texts, source, longest=extra.longest)
         settings = settings_of(config, extra, VARIANTS[profile_of(extra)])
+        settings = replace(settings, load_dtype=dtype)
         count = level(config.disable_level)
         calibration, more = _calibrate(
             float_model, tokens, settings, rules, kept, count, solver, parallel, extra, bar
@@ -144,7 +152,7 @@ def prepare(
     final = _without(rules, kept)
     done.kept = [name for name in rules if name in set(kept)]
     plan = Plan(
-        scheme=_quant_type(final, extra),
+        scheme=choice.type if extra.mix_cfg else _quant_type(final, extra),
         producer=profile_of(extra),
         part_file_size=config.part_file_size or 0,
         rules=final,
@@ -214,7 +222,7 @@ def parallel_of(
                 f"use_reduce_quant: not with {problem}, which no producer's directory shows; set "
                 "use_reduce_quant False"
             )
-    return Parallel(config.tp_size, extra.per_device)
+    return Parallel(config.tp_size, extra.per_device, quantized=not extra.exact_sums)
 
 
 def all_linears(float_model: Checkpoint) -> list[str]:
@@ -228,14 +236,21 @@ def all_linears(float_model: Checkpoint) -> list[str]:
 def typed(
     float_model: Checkpoint,
     linears: Sequence[str],
-    label: str,
-    options: Mapping[str, Any],
+    choice: Choice,
+    config: QuantizationConfig,
     extra: Extra,
 ) -> dict[str, Rule]:
     """Return the type of every linear.
 
     A DeepSeek model takes W8A8 and W4A8_DYNAMIC by the mix of its own recipe, as the tools do.
+    Raises: CheckpointError: a mix_cfg that matches nothing, or with what it does not go with.
     """
+    if extra.mix_cfg:
+        if extra.recipe is not None or VARIANTS[profile_of(extra)] != "v0":
+            raise CheckpointError("mix_cfg: is the Calibrator's; set --producer A0, and no recipe")
+        check_mix(config, choice, extra.w_method)
+        return mixed_rules(extra.mix_cfg, linears, choice)
+    label, options = choice
     members = float_model.config.value if float_model.config else {}
     recipe = extra.recipe
     mixes = {"W8A8": "deepseek-w8a8", "W4A8_DYNAMIC": "deepseek-r1-w4a8"}
@@ -262,7 +277,6 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         lowbit=lowbit_options(config),
         fa_amp=config.fa_amp,
         attend=extra.attend,
-        load_dtype=extra.load_dtype,
     )
 
 

@@ -35,10 +35,12 @@ class Parallel:
     Attributes:
         ranks: number of devices.
         per_device: each device has its own reduce_scale.
+        quantized: what ranks send is quantized, else they send it as it is.
     """
 
     ranks: int
     per_device: bool = False
+    quantized: bool = True
 
     def cuts(self, linear: Linear) -> list[Linear]:
         """Return the linear of each rank: a slice of the columns.
@@ -68,13 +70,15 @@ class Communication:
 
     def __call__(self, partial: Sequence[NDArray]) -> NDArray:
         """Return the sum as it arrives. Args: partial: (t, n) of T per rank. Returns: (t, n)."""
+        if not self.parallel.quantized:
+            return _total(partial)
         peaks = [np.abs(y).max(axis=0) for y in partial]  # (n,) each
         if not self.per_device:
             peaks = [reduce(np.maximum, peaks)] * self.ranks
         for rank, peak in enumerate(peaks if self.per_device else peaks[:1]):
             self._see(f"{REDUCE}.{rank}" if self.per_device else REDUCE, peak)
         sent = [fake(y, peak) for y, peak in zip(partial, peaks, strict=True)]
-        total = reduce(lambda a, b: add(a, b, a.dtype), sent)
+        total = _total(sent)
         peak = np.abs(total).max(axis=0)
         self._see(GATHER, peak)
         return fake(total, peak)
@@ -83,8 +87,13 @@ class Communication:
         self._peaks[suffix] = np.maximum(self._peaks.get(suffix, peak), peak)
 
     def scales(self) -> dict[str, NDArray]:
-        """suffix -> scale [n] of T; empty before the first text."""
+        """suffix -> scale [n] of T; empty before the first text and for unquantized sums."""
         return {suffix: _scale(peak) for suffix, peak in self._peaks.items()}
+
+
+def _total(partial: Sequence[NDArray]) -> NDArray:
+    """Add rank by rank, rounded to T each time."""
+    return reduce(lambda a, b: add(a, b, a.dtype), partial)
 
 
 def _scale(peak: NDArray) -> NDArray:
