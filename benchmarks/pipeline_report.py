@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "oracle")
 from oracle_replay import find_cases, oracle_root
 from pipeline_cases import Compared, NotRunError, PipelineReport, run_pipeline
 
+from slimspec.checkpoint import CheckpointError
+
 HEADER = (
     f"{'run':52} {'output':12} {'tensors':>7} {'differ':>6} {'equal integers':>15} "
     f"{'scales':>6} {'max |Δscale|':>12} {'max |Δoffset|':>13} {'max |Δfloat|':>12}  note"
@@ -60,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
             report = run_pipeline(path)
         except NotRunError as reason:
             left.append(f"{path.name}: {reason}")
+            continue
+        except CheckpointError as refusal:
+            left.append(f"{path.name}: refused: {refusal}")
             continue
         done += 1
         for line in rows(report):
