@@ -218,6 +218,11 @@ def test_command_line_lists_shows_exports_and_generates(
     assert main(["golden", "generate", target, "--op", "matmul_int8", "--shape", "q=1"]) == 4
     for wrong in (["--count", "0"], ["--count", "-1"], ["--seed", str(2**32)], ["--seed", "-1"]):
         assert main(["golden", "generate", str(tmp_path / "none"), *shape[:4], *wrong]) == 4
+    capsys.readouterr()
+    for wrong, told in (("x=NaN", "NaN is no value of JSON"), ("x=1", "attribute 'x' of matmul")):
+        assert main(["golden", "generate", str(tmp_path / "x"), *shape[:4], "--set", wrong]) == 4
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
     for wrong in ("nan", "inf", "-1", "0", "soon"):
         command = ["--cmd", "x {inputs} {outputs}", "--timeout", wrong]
         assert main(["golden", "run", "--op", "matmul_int8", *command]) == 4

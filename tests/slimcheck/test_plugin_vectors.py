@@ -33,6 +33,7 @@ PROBLEMS = {
     "@pytest.mark.golden('round', where={'rule': 'up'})": (
         "none of the 8 vectors of round has {'rule': 'up'}"
     ),
+    "@pytest.mark.golden('round', where=3)": "where=3: expected attributes by name",
     "@pytest.mark.golden('round', form=1)": "unexpected keyword argument 'form'",
 }
 

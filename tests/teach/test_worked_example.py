@@ -98,6 +98,7 @@ def test_command_prints_the_page_and_draws(
     [
         (["W9A9"], "expected one of W16A16S"),
         (["FLOAT"], "found FLOAT"),
+        (["\x1b[31mx"], "found \\x1b[31mx"),
         (["W8A8S", "--profile", "A1"], "expected a profile of L0, A0; found A1"),
         (["W8A8", "--dtype", "int8"], "expected one of float32"),
         (["W8A8", "-o", "a.gif"], "expected a name ending in"),

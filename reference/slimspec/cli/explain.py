@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> None:
         return
     file = figure_file(args.out, args.overwrite) if args.out else None
     try:
-        example = work(args.type.upper(), args.profile, args.dtype)
+        label = args.type.upper() if args.type.upper() in types() else args.type
+        example = work(label, args.profile, args.dtype)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     sys.stdout.write(render(example))

@@ -170,9 +170,13 @@ def _pairs(items: list[str], option: str) -> list[tuple[str, str]]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_not_json)
     except json.JSONDecodeError:
         return text
+
+
+def _not_json(text: str) -> Any:
+    raise ValueError(f"--set: {text} is no value of JSON, and a case file is JSON")
 
 
 def _chosen(args: argparse.Namespace) -> list[Any]:

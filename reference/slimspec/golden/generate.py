@@ -11,6 +11,7 @@ import numpy as np
 
 from slimspec.golden.contents.model import Definition
 from slimspec.golden.operations import operation, operations
+from slimspec.golden.vectors import cases
 from slimspec.golden.vectors_build import write_cases
 
 SIZES = ("m", "n", "k", "g")
@@ -29,7 +30,8 @@ def generate(
         count: how many; each takes its own stream.
 
     Raises:
-        ValueError: an operation without samples, or sizes, a seed or a count that are none.
+        ValueError: an operation without samples, an attribute that none of its vectors has, or
+            sizes, a seed or a count that are none.
     """
     found = operation(op)
     if found.sample is None:
@@ -42,6 +44,7 @@ def generate(
         raise ValueError(f"seed {seed}: expected one from 0 to 2**32 - 1")
     if count < 1:
         raise ValueError(f"count {count}: expected at least 1")
+    _check_attributes(op, attributes)
     made = []
     for number in range(count):
         inputs, given = found.sample(np.random.RandomState([seed, number]), sizes, attributes)
@@ -52,6 +55,14 @@ def generate(
                        numerics=numerics, origin="reference", source="slimspec.golden.generate")
         )  # fmt: skip
     return made
+
+
+def _check_attributes(op: str, attributes: Mapping[str, Any]) -> None:
+    known = {"numerics"}.union(*(case.attributes for case in cases(op)))
+    for name in attributes:
+        if name not in known:
+            expected = ", ".join(sorted(known))
+            raise ValueError(f"attribute {name!r} of {op}: expected one of {expected}")
 
 
 def write_generated(path: Path, made: list[Definition]) -> None:

@@ -93,8 +93,11 @@ def cases(
     Args: origin, where: only those of this origin, and with these attributes ("numerics" is one).
 
     Raises:
-        ValueError: there is no vector of that operation, or none like that.
+        ValueError: there is no vector of that operation, or none like that, or `where` is no
+            mapping.
     """
+    if not isinstance(where, Mapping):
+        raise ValueError(f"where={where!r}: expected attributes by name, as {{'bits': 8}}")
     of_op = [
         case for path in case_files() if op is None or path.stem == op for case in load_cases(path)
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from slimspec import layout, schemes
 from slimspec.layout import profiles
 from slimspec.numeric import model_dtype
+from slimspec.patterns import visible
 from slimspec.quantize.affine import Variant
 from slimspec.schemes import Linear, QuantizedLinear, Scheme
 from slimspec.schemes.mx import MxScheme
@@ -87,15 +88,17 @@ def work(label: str, profile: str = "", dtype: str = "") -> Example:
     Raises: ValueError for another label, profile or dtype.
     """
     if label not in types():
-        raise ValueError(f"expected one of {', '.join(types())}; found {label}")
+        raise ValueError(f"expected one of {', '.join(types())}; found {visible(label)}")
     scheme = schemes.get(label)
     dtype = dtype or ("float16" if isinstance(scheme, Tiled) else "float32")
     if dtype not in DTYPES:
-        raise ValueError(f"expected one of {', '.join(DTYPES)}; found {dtype}")
+        raise ValueError(f"expected one of {', '.join(DTYPES)}; found {visible(dtype)}")
     by = writers(label)
     newest = "A1" if "A1" in by else by[-1]
     if profile and profile not in by:
-        raise ValueError(f"{label}: expected a profile of {', '.join(by)}; found {profile}")
+        raise ValueError(
+            f"{label}: expected a profile of {', '.join(by)}; found {visible(profile)}"
+        )
     return _work(scheme, profile or newest, dtype)
 
 
