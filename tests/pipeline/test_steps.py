@@ -15,6 +15,7 @@ from slimcheck.run import run as judge
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.cli import main
 from slimspec.pipeline.steps import matches, parse_steps
+from slimspec.quantize.ssz import quantize_ssz
 
 Build = Callable[..., Path]
 MLP, ATTENTION = ["*.mlp.*"], ["*.self_attn.*"]
@@ -148,6 +149,25 @@ def test_cache_behind_static_linears_holds_float32_states(
     assert scales[True][1] != np.float32(bfloat16(scales[True][1]))
     assert scales["cache"].dtype == np.float32
     assert scales["cache"].tolist() != scales["cache"].astype(bfloat16).astype(np.float32).tolist()
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_ssz_beside_static_linears_decides_in_the_dtype_of_what_passes(
+    build: Build, calib_file: Path, tmp_path: Path, one_pass: bool
+) -> None:
+    """In one group with static types activations pass dynamic ones too; else none do."""
+    steps = [quantize("W8A8", include=ATTENTION), quantize("W8A8_DYNAMIC", method="ssz")]
+    config = written(tmp_path, calib_file=str(calib_file), one_pass=one_pass, steps=steps)
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) == 0
+    made, source = open_checkpoint(tmp_path / "q"), open_checkpoint(build())
+    differ = 0
+    for name in (n for n in made.table.names if ".mlp." in n and n.endswith(".weight")):
+        w = source.tensor(name)
+        found = {d: quantize_ssz(w, error_dtype=d) for d in (np.float32, ml_dtypes.bfloat16)}
+        expected = found[ml_dtypes.bfloat16 if one_pass else np.float32]
+        assert np.array_equal(made.tensor(name), expected.q)
+        differ += not np.array_equal(*(each.q for each in found.values()))
+    assert differ
 
 
 def test_pruned_weights_have_the_share_of_zeros(

@@ -42,6 +42,21 @@ def test_static_ssz_decides_by_errors_in_the_dtype_of_the_weight() -> None:
     assert not np.array_equal(narrow.q, wide.q)
 
 
+@pytest.mark.parametrize("label", ["W8A8_DYNAMIC", "W4A8_DYNAMIC"])
+def test_dynamic_ssz_decides_by_errors_in_the_dtype_of_what_passes(label: str) -> None:
+    scheme, x = schemes.get(label), linear(ml_dtypes.bfloat16, rows=256)
+    narrow, wide = (
+        quantize_ssz(x.weight, bits=scheme.bits, error_dtype=dtype)
+        for dtype in (ml_dtypes.bfloat16, np.float32)
+    )
+    assert not np.array_equal(narrow.q, wide.q)
+    for given, expected in ((None, wide), (np.float32, wide), (ml_dtypes.bfloat16, narrow)):
+        found = scheme.quantize(x, variant="v1", method="ssz", error_dtype=given)
+        assert np.array_equal(found.weight, expected.q)
+    with pytest.raises(ValueError, match="does not take error_dtype"):
+        schemes.get("W8A8_MXFP8").quantize(x, variant="v1", error_dtype=np.float32)
+
+
 @pytest.mark.parametrize(
     ("label", "options"),
     [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,7 @@ class Calibration:
         rotation: of the residual stream, [hidden, hidden]; None for none.
         low_rank: factors of the float branches beside linears.
         communication: what simulated ranks sent, by row-parallel linear.
+        reached: dtype of the input of each linear that one passed while its weight was made.
     """
 
     weights: FoldedWeights
@@ -75,6 +77,7 @@ class Calibration:
     rotation: NDArray[np.float32] | None = None
     low_rank: dict[str, LowRank] = field(default_factory=dict)
     communication: dict[str, Communication] = field(default_factory=dict)
+    reached: dict[str, np.dtype[Any]] = field(default_factory=dict)
 
 
 class CalibrationRun:
@@ -213,6 +216,7 @@ class CalibrationRun:
             self.model.numerics, rules, self.settings, self._method_of, solver
         )
         ServiceRun(self, rules, linear).observe()
+        self.result.reached = linear.reached
         self._keep_widest()
 
     def _through(

@@ -18,6 +18,7 @@ from slimspec.checkpoint.writer import GIB, CheckpointWriter
 from slimspec.numeric import to_dtype
 from slimspec.pipeline.additions import attention_metadata, write_additions
 from slimspec.pipeline.calibrate import Calibration
+from slimspec.pipeline.calibration.fake_linear import reached_rule
 from slimspec.pipeline.calibration.source import FoldedWeights, loaded_dtype
 from slimspec.pipeline.linear_check import check_made
 from slimspec.pipeline.parallel import parallel_metadata, parallel_tensors
@@ -288,7 +289,8 @@ def _quantize_plain(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> Q
     """Quantize the weight as it is."""
     variant = VARIANTS[plan.profile]
     seen = plan.calibration.inputs.get(linear.name) if plan.calibration else None
-    options = dict(rule.options)
+    reached = plan.calibration.reached.get(linear.name) if plan.calibration else None
+    options = dict(reached_rule(rule, reached).options)
     if seen is not None:
         options.pop("activation_symmetric", None)  # it is in the parameters
         return scheme.quantize(linear, variant=variant, input_params=seen, **options)

@@ -48,8 +48,8 @@ def quantize_ssz(
     |best - m| >= 1e-10, m being the mean squared error of the round. A row keeps the scale of the
     smallest m. Codes go to [-2^(bits-1), 2^(bits-1) - 1].
     Args: w [n, k] float32, float16 or bfloat16; steps >= 1 (ext.step of the producer);
-        error_dtype of the squared errors, which decide: the dtype of w for static activations and
-        for the bare quantizer, float32 for types without calibration (measured on checkpoints).
+        error_dtype of the squared errors, which decide: the dtype of the activations that pass
+        while the weight is made, float32 where none do (`schemes.weights.ssz_weight`).
     Returns: q int8 [n, k], scale and offset (zeros) [n, 1], dtype of w. A row of zeros keeps EPS;
         in float16 its scale is NaN and its codes 0, and so are those of rows whose sums overflow.
     Raises: ValueError for NaN, Inf or a bad shape.

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from slimspec import layout
 from slimspec.layout import TensorRule
@@ -58,6 +58,7 @@ class Scheme(ABC):
         activation_symmetric: bool = False,
         input_params: InputParams | None = None,
         method: str = "minmax",
+        error_dtype: DTypeLike | None = None,
         dual_block: int = 0,
         threads: int = 1,
     ) -> QuantizedLinear:
@@ -71,6 +72,9 @@ class Scheme(ABC):
             activation_range, activation_symmetric: lo, hi of the input, for static types.
             input_params: scale and offset of the input instead of a range.
             method: how the integers of a row, or the exponents of an MX type, are found.
+            error_dtype: of the errors that decide with method ssz: the dtype of the activations
+                that pass while the weight is made, float32 where none do; None for the dtype of
+                the weight with an input range, else float32.
             dual_block: columns of a large block in the dual-scale MX type.
             threads: never changes a bit.
         Raises: ValueError for an option that the type does not have, NaN or infinity, or a group
@@ -85,6 +89,7 @@ class Scheme(ABC):
             activation_symmetric,
             input_params,
             method,
+            error_dtype,
             dual_block,
             threads,
         )
@@ -164,7 +169,8 @@ class Scheme(ABC):
 
     def _refuse(self, options: Options) -> None:
         default = Options(options.variant, threads=options.threads)
-        for option in vars(default).keys() - self.takes:
+        known = self.takes | ({"error_dtype"} if "ssz" in self.methods else set())
+        for option in vars(default).keys() - known:
             if getattr(options, option) != getattr(default, option):
                 raise ValueError(f"{self.label} does not take {option}={getattr(options, option)}")
 

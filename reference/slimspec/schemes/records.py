@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from slimspec.numeric import model_dtype
 from slimspec.quantize.affine import Variant
@@ -53,6 +53,7 @@ class Options:
     activation_symmetric: bool = False
     input_params: InputParams | None = None
     method: str = "minmax"
+    error_dtype: DTypeLike | None = None
     dual_block: int = 0
     threads: int = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from slimspec.quantize.affine import code_range
 from slimspec.quantize.minmax import IntegerWeight, quantize_minmax
@@ -55,12 +56,20 @@ def minmax_weight(linear: Linear, bits: int, options: Options) -> IntegerWeight:
 def ssz_weight(linear: Linear, bits: int, options: Options) -> IntegerWeight:
     """Quantize the rows of a weight by SSZ; "v1" has it for symmetric scales per row only.
 
-    With static activations the errors that decide are of the weight's dtype, else float32.
-    Source: math.md 3.2; msmodelslim core/quantizer/impl/ssz.py:38-60.
+    The errors that decide are of the dtype of the activations that pass while the weight is made:
+    through static types, and through what is in one group with them. Where none pass the weight is
+    made when it is saved, and they are float32.
+    Source: math.md 3.2; msmodelslim core/quantizer/linear.py (forward, deploy), ir/qal/qbase.py
+    (set_value_float_type), processor/container/group.py (is_data_free).
     """
     name = f"{linear.name}.weight"
     if options.variant != "v1" or options.group_size or options.per_tensor or not options.symmetric:
         raise ValueError(f"{name}: ssz makes symmetric scales per row of producers A1 and MF only")
+    return quantize_ssz(linear.weight, bits=bits, error_dtype=_errors(linear, options), name=name)
+
+
+def _errors(linear: Linear, options: Options) -> DTypeLike:
+    if options.error_dtype is not None:
+        return options.error_dtype
     static = options.activation_range is not None or options.input_params is not None
-    error_dtype = linear.weight.dtype if static else np.float32
-    return quantize_ssz(linear.weight, bits=bits, error_dtype=error_dtype, name=name)
+    return linear.weight.dtype if static else np.float32

@@ -9,6 +9,8 @@ pytorch/llm_ptq/llm_ptq_tools/quant_modules.py (LinearQuantizer), core/quantizer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,8 @@ class CalibrationLinear:
         inputs: what was observed, by linear.
         communication: what the ranks of a linear sent, by linear.
         frozen: use the parameters as they are and observe no more.
+        reached: dtype of the first input that a linear saw before it was frozen, by linear; a
+            weight is made as it passes.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class CalibrationLinear:
         self.communication: dict[str, Communication] = {}
         self.inputs: dict[str, RunningInput] = {}
         self.frozen = False
+        self.reached: dict[str, np.dtype[Any]] = {}
         self._numerics, self._rules, self._settings = numerics, rules, settings
         self._methods, self._solver, self._parallel = methods, solver, parallel
         self.next_layer()
@@ -98,6 +103,8 @@ class CalibrationLinear:
         return sums(partial)
 
     def _one(self, name: str, x: NDArray, w: NDArray, b: NDArray | None, rule: Rule) -> NDArray:
+        if not self.frozen:
+            self.reached.setdefault(name, x.dtype)
         compute = self._wide if self._widens(x) else self._float
         if takes_range(rule.type):
             x = self._static(name, x, rule.type)
@@ -136,6 +143,8 @@ class CalibrationLinear:
         if seen is None:
             seen = RunningInput(name, self._settings, self._methods(name.partition(SHARD)[0]))
             self.inputs[name] = seen
+        if self.frozen and label == "W8A8_MIX" and self._settings.variant == "v1":
+            return fake_axis(x, 0)  # the prefill way again: msmodelslim ir/w8a8_pdmix.py
         if self.frozen and seen.params is not None:
             return fake_input(x, seen.params, f"{name} input")
         if label == "W8A8_MIX" and self._settings.variant == "v1":
@@ -146,8 +155,19 @@ class CalibrationLinear:
     def _weight(self, name: str, w: NDArray, rule: Rule) -> NDArray:
         if name not in self._weights:
             linear = Linear(w, None, name)
-            self._weights[name] = fake_weight(linear, rule, self._settings, self._solver)
+            ready = reached_rule(rule, self.reached.get(name))
+            self._weights[name] = fake_weight(linear, ready, self._settings, self._solver)
         return self._weights[name]
+
+
+def reached_rule(rule: Rule, dtype: np.dtype[Any] | None) -> Rule:
+    """Return the rule of a linear that activations of a dtype pass while its weight is made.
+
+    The errors that decide in SSZ are then of that dtype. None, where none pass: the rule as it is.
+    """
+    if dtype is None or rule.options.get("method") != "ssz":
+        return rule
+    return replace(rule, options={**rule.options, "error_dtype": dtype})
 
 
 def fake_weight(
