@@ -8,6 +8,7 @@ from typing import Any
 from oracle_replay.case import Case
 
 SMOOTHING = ("smooth_quant", "iter_smooth", "flex_smooth_quant", "awq", "flex_awq_ssz")
+EXPONENTS = ("alpha", "beta", "symmetric", "scale_min")  # and what goes with them
 LABELS = {  # dtype and scope of weights and of activations -> type
     ("int8", "per_channel", "int8", "per_tensor"): "W8A8",
     ("int8", "per_channel", "int8", "per_token"): "W8A8_DYNAMIC",
@@ -55,7 +56,13 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         return {"step": "rotate", "block_size": step.get("block_size", -1)}
     if kind in SMOOTHING:
         kinds = step.get("enable_subgraph_type")
-        found = {"step": "smooth", "method": kind, **({"subgraphs": kinds} if kinds else {})}
+        found = {
+            "step": "smooth",
+            "method": kind,
+            **({"subgraphs": kinds} if kinds else {}),
+            **globs,
+        }
+        found |= {name: step[name] for name in EXPONENTS if step.get(name) is not None}
         weight = step.get("weight_qconfig") or (step.get("qconfig") or {}).get("weight")
         return {**found, "w_bit": int(weight["dtype"][-1])} if weight else found
     if kind == "float_sparse":
@@ -65,7 +72,7 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "fa3_quant":
         return {"step": "attention", **_attention(step), **globs}
     if kind == "dynamic_cache":
-        return {"step": "cache"}
+        return {"step": "cache", "symmetric": step["qconfig"]["symmetric"], **globs}
     raise NotRunError(REASONS.get(kind, f"step {kind}"))
 
 

@@ -32,6 +32,7 @@ COMMON = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
+    "qwen3": {"head_dim": HIDDEN // HEADS},
     "qwen3_moe": {
         "head_dim": HIDDEN // HEADS,
         "num_experts": 4,

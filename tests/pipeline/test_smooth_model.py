@@ -12,6 +12,7 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.model import Decoder
 from slimspec.numeric import as_float32
 from slimspec.pipeline.calibrate import CalibrationRun
+from slimspec.pipeline.calibration.scales import channel_middle, shifted_peaks
 from slimspec.pipeline.calibration.settings import LOWBIT, Settings, SmoothStep
 from slimspec.pipeline.calibration.source import FoldedWeights
 from slimspec.pipeline.quantize import open_float
@@ -52,7 +53,7 @@ def logits(folder: Path, weights: FoldedWeights) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("variant", "method"), METHODS)
-@pytest.mark.parametrize("family", ["llama", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "deepseek_v3"])
 def test_float_outputs_before_and_after_agree(
     build: Build, family: str, variant: str, method: str
 ) -> None:
@@ -101,12 +102,21 @@ def kinds(folder: Path, variant: str, method: str) -> list[tuple[str, str]]:
 
 
 def test_one_click_service_goes_back_to_front(build: Build) -> None:
-    assert kinds(build("llama", "float32"), "v1", "m4") == [
+    assert kinds(build("qwen3", "float32"), "v1", "m4") == [
         ("up-down", "mlp.up_proj"),
         ("ov", "self_attn.v_proj"),
         ("norm-linear", "input_layernorm"),
         ("norm-linear", "post_attention_layernorm"),
     ]
+
+
+def test_service_finds_norms_alone_in_a_model_it_is_not_told_and_in_smooth_quant(
+    build: Build,
+) -> None:
+    norms = [("norm-linear", "input_layernorm"), ("norm-linear", "post_attention_layernorm")]
+    for method in ("m1", "m4", "m6", "flex_awq_ssz"):
+        assert kinds(build("llama", "float32"), "v1", method) == norms
+    assert kinds(build("qwen3", "float32"), "v1", "m1") == norms
 
 
 def test_latent_attention_goes_from_o_proj_over_kv_b_to_the_norms(build: Build) -> None:
@@ -142,9 +152,100 @@ def test_one_click_service_smooths_the_experts_of_latent_models(build: Build) ->
 def test_only_asked_subgraphs_are_smoothed(build: Build) -> None:
     step = SmoothStep("iter_smooth", ("up-down",))
     settings = Settings("v1", anti_method="m4", smoothing=step)
-    run = CalibrationRun(open_float(build("llama", "float32")), TOKENS, settings)
+    run = CalibrationRun(open_float(build("qwen3", "float32")), TOKENS, settings)
     found = subgraphs(run.model.architecture, "model.layers.0", run.result.weights, settings)
     assert [g.kind for g in found] == ["up-down"]
+
+
+def test_globs_choose_by_what_a_scale_is_divided_out_of(build: Build) -> None:
+    step = SmoothStep("iter_smooth", include=("*norm",), exclude=("*.input_layernorm",))
+    settings = Settings("v1", anti_method="m4", smoothing=step)
+    run = CalibrationRun(open_float(build("qwen3", "float32")), TOKENS, settings)
+    found = subgraphs(run.model.architecture, "model.layers.0", run.result.weights, settings)
+    assert [g.source for g in found] == ["model.layers.0.post_attention_layernorm"]
+
+
+def service_smoothed(folder: Path, step: SmoothStep) -> CalibrationRun:
+    settings = Settings("v1", anti_method=step.anti_method, smoothing=step)
+    run = CalibrationRun(open_float(folder), TOKENS, settings)
+    run.observe({"model.layers.0.self_attn.o_proj": Rule("", KEEP)})
+    return run
+
+
+def first_inputs(folder: Path) -> list[np.ndarray]:
+    """What the norm of layer 0 makes of each text."""
+    seen: list[np.ndarray] = []
+    model = Decoder.open(folder)
+    for tokens in TOKENS:
+        model.forward(tokens, observe=lambda n, x: seen.append(x) if n.endswith(FIRST) else None)
+    return seen
+
+
+FIRST = "layers.0.self_attn.q_proj"
+NORM = "model.layers.0.input_layernorm"
+
+
+@pytest.mark.parametrize(
+    ("step", "alpha", "beta", "smallest"),
+    [
+        (SmoothStep("smooth_quant"), 0.5, 0.5, 1e-5),
+        (SmoothStep("smooth_quant", alpha=0.25), 0.25, 0.75, 1e-5),
+        (SmoothStep("iter_smooth"), 0.9, 0.1, 1e-5),
+        (SmoothStep("iter_smooth", alpha=0.5, scale_min=2.2), 0.5, 0.5, 2.2),
+        (SmoothStep("flex_smooth_quant", alpha=0.75, beta=0.1), 0.75, 0.1, 1e-5),
+    ],
+)
+def test_scale_of_a_step_has_its_exponents(
+    build: Build, step: SmoothStep, alpha: float, beta: float, smallest: float
+) -> None:
+    """A second formula in float64: max(max|x|^alpha / max|W|^beta, smallest); a float32 power and
+    quotient are off by a few 2^-24, the norm's weight by two roundings more."""
+    folder = build("llama", "float32")
+    run = service_smoothed(folder, step)
+    model = open_float(folder)
+    names = [f"model.layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
+    w = np.max([np.abs(model.tensor(name)).max(axis=0) for name in names], axis=0)
+    a = np.max([np.abs(x).max(axis=0) for x in first_inputs(folder)], axis=0)
+    expected = np.maximum(a.astype(np.float64) ** alpha / w.astype(np.float64) ** beta, smallest)
+    weights = run.result.weights
+    scale = model.tensor(f"{NORM}.weight") / weights.stored(f"{NORM}.weight").astype(np.float64)
+    assert np.allclose(scale, expected, rtol=2e-6, atol=0)
+    assert (expected == smallest).any() == (smallest == 2.2)
+
+
+def test_asymmetric_step_moves_the_middle_of_every_channel_into_biases(build: Build) -> None:
+    folder = build("qwen3", "float32")
+    run = service_smoothed(folder, SmoothStep("iter_smooth", symmetric=False))
+    weights, model, texts = run.result.weights, open_float(folder), first_inputs(folder)
+    low = np.min([x.min(axis=0) for x in texts], axis=0).astype(np.float64)
+    high = np.max([x.max(axis=0) for x in texts], axis=0).astype(np.float64)
+    middle = (low + high) / 2
+    scale = model.tensor(f"{NORM}.weight") / weights.stored(f"{NORM}.weight").astype(np.float64)
+    bias = weights.stored(f"{NORM}.bias")
+    assert bias.dtype == np.float32
+    assert np.allclose(bias, -middle / scale, rtol=1e-5, atol=1e-6)
+    name = "model.layers.0.self_attn.k_proj"
+    expected = model.tensor(f"{name}.weight").astype(np.float64) @ middle
+    assert np.allclose(weights.stored(f"{name}.bias"), expected, rtol=1e-5, atol=1e-6)
+    before, after = logits(folder, FoldedWeights(model)), logits(folder, weights)
+    assert np.abs(after - before).max() <= 2.5e-4 * np.abs(before).max()
+
+
+def test_symmetric_smooth_quant_gives_norms_zero_biases_and_iter_smooth_none(build: Build) -> None:
+    folder = build("llama", "bfloat16")
+    weights = service_smoothed(folder, SmoothStep("smooth_quant")).result.weights
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        bias = weights.stored(f"model.layers.1.{norm}.bias")
+        assert (bias.dtype, bool(bias.any())) == (np.dtype(np.float32), False)
+    assert [n for n, _ in weights.added() if not n.endswith("norm.bias")] == []
+    assert not list(service_smoothed(folder, SmoothStep("iter_smooth")).result.weights.added())
+
+
+def test_middle_is_of_what_was_seen_so_far() -> None:
+    batches = [np.float32([[0, 2]]), np.float32([[4, -2]])]
+    # column 0: |0 - 0|, then |4 - 2|; column 1: |2 - 2|, then |-2 - 0|
+    assert shifted_peaks(batches).tolist() == [2, 2]
+    assert channel_middle(batches).tolist() == [2, 0]
 
 
 def test_awq_leaves_shared_values_alone_unless_defects_are_asked_for(build: Build) -> None:

@@ -170,6 +170,18 @@ def test_ssz_beside_static_linears_decides_in_the_dtype_of_what_passes(
     assert differ
 
 
+def test_cache_step_says_where_and_whether_with_an_offset(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    step = {"step": "cache", "symmetric": False, "exclude": ["model.layers.0.self_attn"]}
+    config = written(tmp_path, calib_file=str(calib_file), steps=[step])
+    assert main(["quantize", str(build()), str(tmp_path / "q"), "--config", config]) == 0
+    made = open_checkpoint(tmp_path / "q")
+    assert not [n for n in made.table.names if "layers.0" in n and "kv_cache" in n]
+    offset = made.tensor("model.layers.1.self_attn.k_proj.kv_cache_offset")
+    assert offset.astype(np.float32).any()
+
+
 def test_pruned_weights_have_the_share_of_zeros(
     build: Build, calib_file: Path, tmp_path: Path
 ) -> None:
@@ -243,6 +255,18 @@ BAD = {
     "activations of a dynamic type": (
         {"steps": [quantize("W8A16", act_method=2)]},
         "W8A16 does not take act_method",
+    ),
+    "exponent of another method": (
+        {"steps": [{"step": "smooth", "method": "smooth_quant", "scale_min": 0.1}]},
+        "smooth_quant does not take scale_min",
+    ),
+    "one exponent of two": (
+        {"steps": [{"step": "smooth", "method": "flex_smooth_quant", "alpha": 0.5}]},
+        "give both alpha and beta",
+    ),
+    "exponent out of range": (
+        {"steps": [{"step": "smooth", "method": "iter_smooth", "alpha": 1}]},
+        "1 is greater than or equal to the maximum of 1",
     ),
     "two ranges": (
         {"steps": [quantize("W8A8", act_method=1), quantize("W8A8_MIX", act_method=2)]},

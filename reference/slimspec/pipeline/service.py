@@ -30,7 +30,7 @@ from slimspec.numeric import as_float32, mul
 from .calibration.attention import StatesRecorder, cache_params, states_params
 from .calibration.fake_linear import CalibrationLinear, takes_range
 from .calibration.inputs import Inputs
-from .calibration.settings import AttentionStep
+from .calibration.settings import AttentionStep, CacheStep
 from .prune_model import PRUNED, prune_layer
 from .recipe import Rule
 from .steps import matches
@@ -52,6 +52,7 @@ class ServiceRun:
         self._settings = run.settings
         self._static = any(takes_range(rule.type) for rule in rules.values())
         self._prunes = any(rule.type == PRUNED for rule in rules.values())
+        self._cache = self._settings.cache_step or CacheStep()
         step = self._settings.attention_step
         self._step = step or AttentionStep() if self._settings.attention else None
 
@@ -153,7 +154,7 @@ class ServiceRun:
         result, settings, step = self._run.result, self._settings, self._step
         for module, batches in states.seen.items():
             found = result.attention.setdefault(module, [])
-            if settings.cache:
+            if settings.cache and matches(module, self._cache.include, self._cache.exclude):
                 found.append(cache_params(batches, module, settings))
             if step is not None and self._absorbs(module):
                 found.append(states_params(batches, module, step))

@@ -25,18 +25,21 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.model import Architecture
 from slimspec.model.bert import EncoderLayer
 from slimspec.model.decoder import Layer
-from slimspec.numeric import as_float32, sub, to_dtype
+from slimspec.numeric import as_float32, div, sub, to_dtype
 from slimspec.quantize.affine import Variant
 from slimspec.smooth.fold import Affine, shift_consumer
 from slimspec.smooth.outlier_suppression import Statistics, collect
 
 from .calibration.blocks import block_loss
-from .calibration.scales import Scales, find_scales
-from .calibration.settings import LOWBIT, V1_KINDS, V1_METHODS, Settings
+from .calibration.scales import Scales, channel_middle, find_scales
+from .calibration.settings import LOWBIT, V1_KINDS, V1_METHODS, Settings, SmoothStep
 from .calibration.source import Fold, FoldedWeights, Where
+from .steps import matches
 
 Kind = Literal["norm-linear", "ov", "up-down"]
 V0_LINEAR_METHODS = ("m4", "m6")  # those that also smooth what follows another linear
+NORMS_ONLY = ("norm-linear",)
+UNTOLD = ("llama", "qwen2")  # models whose parts the one-click service is not told
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,14 @@ def subgraphs(
 
     Raises: CheckpointError: a method that the producer does not have.
     """
-    kinds: tuple[str, ...] = ("ov",) if architecture.model_type == "bert" else _kinds(settings)
+    encoder = architecture.model_type == "bert"
+    kinds = ("ov",) if encoder else _kinds(architecture.model_type, settings)
     found = [g for g in _known(architecture, layer, settings.variant) if g.kind in kinds]
     if _tears(architecture, settings) and not (settings.smoothing and settings.smoothing.defects):
         found = [g for g in found if g.kind != "ov"]
+    if settings.smoothing:
+        globs = settings.smoothing.include, settings.smoothing.exclude
+        found = [g for g in found if matches(g.source, *globs)]
     present = [g for g in found if all(f"{m}.weight" in weights for m in (g.source, *g.targets))]
     back_to_front = settings.variant == "v1" or architecture.latent is not None
     order: tuple[Kind, ...] = ("norm-linear", "ov", "up-down")
@@ -66,7 +73,20 @@ def subgraphs(
     return sorted(present, key=lambda g: order.index(g.kind))
 
 
-def _kinds(settings: Settings) -> tuple[str, ...]:
+def _service_kinds(model_type: str, step: SmoothStep) -> tuple[str, ...]:
+    """What the one-click service smooths: its smooth_quant knows norms alone.
+
+    A model whose parts it was not told is searched for linears that read a norm, and no others are
+    found. Source: msmodelslim processor/anti_outlier/smooth_quant/processor.py
+    (ENABLE_SUBGRAPH_TYPE), processor/anti_outlier/default/model_adapter.py,
+    model/{default,qwen2_5}/model_adapter.py (no interfaces of these steps).
+    """
+    untold = model_type in UNTOLD and step.method != "awq"
+    own = NORMS_ONLY if untold or step.method == "smooth_quant" else V1_KINDS
+    return tuple(kind for kind in step.subgraphs if kind in own)
+
+
+def _kinds(model_type: str, settings: Settings) -> tuple[str, ...]:
     method = settings.anti_method
     if settings.variant == "v1":
         if method not in V1_METHODS:
@@ -75,7 +95,7 @@ def _kinds(settings: Settings) -> tuple[str, ...]:
                 f"anti_method {method}: the one-click service has {known}; choose one of them, or "
                 "producer A0 or L0 for the methods of the Calibrator API"
             )
-        return settings.smoothing.subgraphs if settings.smoothing else V1_KINDS
+        return _service_kinds(model_type, settings.service)
     return ("norm-linear", "ov", "up-down") if method in V0_LINEAR_METHODS else ("norm-linear",)
 
 
@@ -140,8 +160,16 @@ def smooth_layer(
         )
         if _shifts(architecture, graph, settings):
             _shift(weights, graph, statistics, scales)
+        step = settings.service if settings.variant == "v1" else None
+        norm = step is not None and graph.kind == "norm-linear"
+        moves = norm and step is not None and not step.symmetric
+        middle = channel_middle(batches) if moves else None
+        if middle is not None:
+            _shift_consumers(weights, graph, middle)
         torn = graph.kind == "ov" and _tears(architecture, settings)
         _fold(weights, graph, scales, settings, source=not torn)
+        if middle is not None or (norm and step is not None and step.method == "smooth_quant"):
+            _add_norm_bias(weights, graph, scales, middle)
         done.append(graph)
     return done
 
@@ -189,12 +217,29 @@ def _shift(weights: FoldedWeights, graph: Subgraph, statistics: Statistics, scal
     bias, shift = f"{graph.source}.bias", as_float32(statistics.shift)
     old = as_float32(weights.stored(bias)) if bias in weights else np.zeros_like(shift)
     weights.add(bias, sub(old, shift, np.float32))
+    _shift_consumers(weights, graph, statistics.shift)
+
+
+def _shift_consumers(weights: FoldedWeights, graph: Subgraph, shift: NDArray) -> None:
+    """Give the linears behind a norm what a shift of their inputs takes away: bias + shift·Wᵀ."""
     for target in graph.targets:
         w = weights.stored(f"{target}.weight")
         own = weights.stored(f"{target}.bias") if f"{target}.bias" in weights else None
-        moved = shift_consumer(Affine(w, own), statistics.shift).bias
+        moved = shift_consumer(Affine(w, own), shift).bias
         assert moved is not None
         weights.add(f"{target}.bias", moved)
+
+
+def _add_norm_bias(
+    weights: FoldedWeights, graph: Subgraph, scales: Scales, middle: NDArray | None
+) -> None:
+    """Give an RMSNorm of "v1" its float32 bias: -shift · (1/s), or zeros without a shift.
+
+    Source: math.md 8.2; msmodelslim ir/norm_bias.py, processor/anti_outlier/iter_smooth/api.py.
+    """
+    inverse = as_float32(div(1.0, scales.source, scales.source.dtype))
+    bias = np.zeros_like(inverse) if middle is None else -as_float32(middle) * inverse
+    weights.add(f"{graph.source}.bias", bias)
 
 
 def add_norm_biases(weights: FoldedWeights, settings: Settings) -> list[str]:

@@ -20,7 +20,7 @@ from slimspec.quantize.svd_lowrank import DEFAULT_RANK
 from slimspec.sparse.admm import DEFAULT_RATIO
 
 from .calibration.fake_linear import takes_range
-from .calibration.settings import AttentionStep, Settings, SmoothStep
+from .calibration.settings import V1_TAKES, AttentionStep, CacheStep, Settings, SmoothStep
 from .config import read_members
 from .low_rank import SUFFIX
 from .prune_model import PRUNED
@@ -72,7 +72,7 @@ class Steps:
     rotation: int = 0
     smoothing: SmoothStep | None = None
     linears: tuple[LinearStep, ...] = ()
-    cache: bool = False
+    cache: CacheStep | None = None
     attention: AttentionStep | None = None
     prune_ratio: float = DEFAULT_RATIO
     rank: int = 0
@@ -104,7 +104,8 @@ class Steps:
             **activations,
             anti_method=self.smoothing.anti_method if self.smoothing else "",
             smoothing=self.smoothing,
-            cache=self.cache,
+            cache=self.cache is not None,
+            cache_step=self.cache,
             attention=self.attention is not None,
             attention_step=self.attention,
             dynamic_in_run=self.one_pass,
@@ -116,7 +117,7 @@ class Steps:
     def needs_texts(self) -> bool:
         """True if a step has to see activations."""
         static = any(takes_range(step.type) or step.type == PRUNED for step in self.linears)
-        return static or self.cache or self.smoothing is not None or self.attention is not None
+        return static or any((self.cache, self.smoothing, self.attention))
 
 
 def matches(module: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -188,12 +189,9 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
     if kind == "rotate":
         return replace(steps, rotation=raw.get("block_size", -1))
     if kind == "smooth":
-        members = {k: v for k, v in raw.items() if k != "step"}
-        if "subgraphs" in members:
-            members["subgraphs"] = tuple(members["subgraphs"])
-        return replace(steps, smoothing=SmoothStep(**members))
+        return replace(steps, smoothing=_smoothing(raw, where))
     if kind == "cache":
-        return replace(steps, cache=True)
+        return replace(steps, cache=CacheStep(**_members(raw)))
     first = not steps.linears and any(other["step"] == "quantize" for other in all_steps)
     heads = AttentionStep(
         element=raw.get("element", "int8"),
@@ -203,6 +201,23 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
         first=first,
     )
     return replace(steps, attention=heads)
+
+
+def _members(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a step, lists as tuples."""
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    return {k: v for k, v in found.items() if k != "step"}
+
+
+def _smoothing(raw: Mapping[str, Any], where: str) -> SmoothStep:
+    members, method = _members(raw), raw["method"]
+    optional = {member for takes in V1_TAKES.values() for member in takes}
+    for member in members:
+        if member in optional and member not in V1_TAKES[method]:
+            raise CheckpointError(f"{where}: {method} does not take {member}")
+    if "beta" in V1_TAKES[method] and ("alpha" in members) != ("beta" in members):
+        raise CheckpointError(f"{where}: {method}: give both alpha and beta, or none to search")
+    return SmoothStep(**members)
 
 
 def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:

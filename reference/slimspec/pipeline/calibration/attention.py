@@ -19,6 +19,7 @@ from slimspec.model import Architecture, Linear
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.observe.fa_amp import outlier_score
 from slimspec.schemes import QuantizedAttention, attention_schemes
+from slimspec.schemes.c8 import C8
 from slimspec.schemes.faquant import FAQuant
 
 from .settings import AttentionStep, Settings
@@ -64,11 +65,12 @@ class StatesRecorder:
 
 def cache_params(batches: Batches, name: str, settings: Settings) -> QuantizedAttention:
     """Return C8 of one attention. Args: batches: role -> outputs or states of every text."""
-    scheme = attention_schemes()["C8"]
+    scheme = C8()
     if settings.variant == "v0":
         return scheme.quantize(batches, variant="v0", name=name)
     last = {"k_proj": [batches["k"][-1][None]], "v_proj": [batches["v"][-1][None]]}
-    return scheme.quantize(last, variant="v1", name=name)
+    symmetric = settings.cache_step is None or settings.cache_step.symmetric
+    return scheme.quantize(last, variant="v1", name=name, symmetric=symmetric)
 
 
 def head_params(

@@ -20,7 +20,7 @@ from slimspec.quantize.awq import (
     running_mean_magnitude,
     search_awq,
 )
-from slimspec.smooth.flex import AlphaBeta, FlexLoss, search_alpha_beta
+from slimspec.smooth.flex import FlexLoss, search_alpha_beta
 from slimspec.smooth.flex_awq import FlexAwqLoss, search_flex_awq
 from slimspec.smooth.fold import value_rows_scale
 from slimspec.smooth.lowbit import lowbit_scale, search_lowbit_alpha, smoothing_loss
@@ -35,10 +35,10 @@ from slimspec.smooth.scales import (
 )
 from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit
 
-from .settings import LOWBIT, Settings
+from .settings import LOWBIT, V1_ALPHA, Settings, SmoothStep
 
-ALPHA = 0.5  # m1, smooth_quant, and m4 on latent attention
-ITER_ALPHA = 0.9  # m4 and iter_smooth
+ALPHA = 0.5  # m1, and m4 on latent attention
+ITER_ALPHA = 0.9  # m4
 _DECIDING = 3  # linears behind one norm that flex_awq_ssz searches with
 
 
@@ -84,10 +84,9 @@ def find_scales(
             mean, weight_scale(consumers), alpha, 0.0, heads, kv_heads
         )
     elif settings.anti_method == "m6":
-        best = _exponents(batches, consumers, act_symmetric=settings.variant == "v1")
+        alpha, beta = _exponents(settings, batches, consumers)
         joined = weight_scale(consumers)
-        parts = (seen.absmax, joined, best.alpha, best.beta, heads, kv_heads)
-        columns, values = grouped_max_scale(*parts)
+        columns, values = grouped_max_scale(seen.absmax, joined, alpha, beta, heads, kv_heads)
     else:
         scale = _scale(kind, architecture, settings, seen, batches, consumers)
         columns, values = grouped_mean(scale, heads, kv_heads)
@@ -119,10 +118,12 @@ def _scale(
             mean, alpha = _flex_awq(settings, batches, consumers)
             return smooth_scale(mean, weight_scale(consumers), alpha, 0.0)
         if method == "m6":
-            best = _exponents(batches, consumers, act_symmetric=True)
-            return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
+            alpha, beta = _exponents(settings, batches, consumers)
+            return smooth_scale(a, weight_scale(consumers), alpha, beta)
         w = weight_scale(consumers) if own else signed_weight_scale(consumers[0])
-        return smooth_scale(a, w, ITER_ALPHA if method == "m4" else ALPHA)
+        if own:  # its norms give float32
+            a = as_float32(a) if settings.service.symmetric else shifted_peaks(batches)
+        return _by_alpha(settings.service, a, w)
     if method == "m1":
         return smooth_scale(a, weight_scale(consumers), ALPHA)
     if method == "m2":
@@ -140,9 +141,37 @@ def _scale(
     if method == LOWBIT:
         return _lowbit(seen, batches, consumers, settings.lowbit)
     if method == "m6":
-        best = _exponents(batches, consumers, act_symmetric=False)
-        return smooth_scale(a, weight_scale(consumers), best.alpha, best.beta)
+        alpha, beta = _exponents(settings, batches, consumers)
+        return smooth_scale(a, weight_scale(consumers), alpha, beta)
     raise CheckpointError(f"anti_method {method!r}: expected m1, m2, m3, m4, m5 or m6")
+
+
+def _by_alpha(step: SmoothStep, a: NDArray, w: NDArray) -> NDArray:
+    """The scale of smooth_quant and iter_smooth, in the dtype of the weights.
+
+    Source: math.md 8.2; msmodelslim processor/anti_outlier/common/scale_computation.py:203-230.
+    """
+    alpha = V1_ALPHA[step.method] if step.alpha is None else step.alpha
+    return to_dtype(smooth_scale(a, w, alpha, smallest=step.scale_min), w.dtype)
+
+
+def shifted_peaks(batches: Sequence[NDArray]) -> NDArray[np.float32]:
+    """Largest distance of each channel from its middle in what was seen so far, batch by batch.
+
+    A batch belongs to what was seen when its own distances are taken. Source: math.md 8.2;
+    msmodelslim processor/anti_outlier/iter_smooth/processor.py (IterStatsCollector).
+    """
+    peaks = []
+    for seen in range(1, len(batches) + 1):
+        x = as_float32(batches[seen - 1])
+        peaks.append(np.abs(x - channel_middle(batches[:seen])).max(axis=0))
+    return np.max(peaks, axis=0)
+
+
+def channel_middle(batches: Sequence[NDArray]) -> NDArray[np.float32]:
+    """(max + min) / 2 of each channel over all batches, in float32."""
+    low, high = _extremes(batches)
+    return (high + low) / np.float32(2)
 
 
 def _lowbit(
@@ -173,8 +202,10 @@ def _flex_awq(
     rows = np.concatenate(list(batches))
     deciding = consumers if len(consumers) <= _DECIDING else consumers[:2]
     bits = settings.smoothing.w_bit if settings.smoothing else 4
-    loss = FlexAwqLoss(rows, np.concatenate(deciding), bits=bits)
-    return mean_magnitude(rows), search_flex_awq(loss)
+    alpha = settings.service.alpha
+    if alpha is None:
+        alpha = search_flex_awq(FlexAwqLoss(rows, np.concatenate(deciding), bits=bits))
+    return mean_magnitude(rows), alpha
 
 
 def _extremes(batches: Sequence[NDArray]) -> tuple[NDArray, NDArray]:
@@ -184,7 +215,12 @@ def _extremes(batches: Sequence[NDArray]) -> tuple[NDArray, NDArray]:
 
 
 def _exponents(
-    batches: Sequence[NDArray], consumers: list[NDArray], *, act_symmetric: bool
-) -> AlphaBeta:
-    rows = np.concatenate(list(batches))
-    return search_alpha_beta(FlexLoss(rows, np.concatenate(consumers), act_symmetric=act_symmetric))
+    settings: Settings, batches: Sequence[NDArray], consumers: list[NDArray]
+) -> tuple[float, float]:
+    """alpha and beta of m6: those of the step, or the best ones."""
+    step = settings.service if settings.variant == "v1" else None
+    if step is not None and step.alpha is not None and step.beta is not None:
+        return step.alpha, step.beta
+    rows, joined = np.concatenate(list(batches)), np.concatenate(consumers)
+    best = search_alpha_beta(FlexLoss(rows, joined, act_symmetric=step is not None))
+    return best.alpha, best.beta

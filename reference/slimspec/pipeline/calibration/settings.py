@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from slimspec.observe.activation import MIN_MAX
 from slimspec.quantize.affine import Variant
+from slimspec.smooth.scales import SMALLEST
 from slimspec.sparse.admm import DEFAULT_RATIO
 from slimspec.sparse.lowbit import DEFAULTS, LowBitOptions
 
@@ -22,6 +23,14 @@ V1_METHODS = {  # ours -> the name in the one-click service
     "flex_awq_ssz": "flex_awq_ssz",
 }
 V1_KINDS = ("norm-linear", "ov", "up-down", "linear-linear")
+V1_ALPHA = {"smooth_quant": 0.5, "iter_smooth": 0.9}  # the others search
+V1_TAKES = {  # method of the service -> members of its step that are not for all
+    "smooth_quant": ("alpha", "symmetric"),
+    "iter_smooth": ("alpha", "symmetric", "scale_min", "subgraphs"),
+    "flex_smooth_quant": ("alpha", "beta", "subgraphs"),
+    "flex_awq_ssz": ("alpha", "subgraphs", "w_bit"),
+    "awq": ("subgraphs", "w_bit"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,18 +41,42 @@ class SmoothStep:
         method: its name there.
         subgraphs: what is smoothed.
         w_bit: of the weights that awq and flex_awq_ssz search for.
+        alpha, beta: exponents of inputs and weights; None for the method's own, or to search.
+        symmetric: False moves the middle of every channel into biases (norm-linear).
+        scale_min: smallest scale (iter_smooth).
+        include, exclude: globs over the modules that a scale is divided out of.
         defects: do also what breaks the model, as the tool does; no config asks for it.
     """
 
     method: str
     subgraphs: tuple[str, ...] = V1_KINDS
     w_bit: int = 8
+    alpha: float | None = None
+    beta: float | None = None
+    symmetric: bool = True
+    scale_min: float = SMALLEST
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
     defects: bool = False
 
     @property
     def anti_method(self) -> str:
         """Our name of the method."""
         return next(ours for ours, theirs in V1_METHODS.items() if theirs == self.method)
+
+
+@dataclass(frozen=True)
+class CacheStep:
+    """An int8 cache of keys and values (C8) by the one-click service.
+
+    Attributes:
+        symmetric: no offset.
+        include, exclude: globs over attention modules.
+    """
+
+    symmetric: bool = True
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +116,8 @@ class Settings:
         dynamic_in_run: "v1": types with dynamic activations are quantized while static ones are
             calibrated, as in one group of steps; else they come in a later step.
         lowbit: the weights that do_smooth is searched for.
-        smoothing, attention_step: more about the steps of "v1"; None where its defaults will do.
+        smoothing, cache_step, attention_step: more about the steps of "v1"; None where its defaults
+            will do.
         prune_ratio: share of zeros in the weights of W16A16S.
         rotation: size of the blocks of a QuaRot rotation ("v1"), -1 for one block, 0 for none.
     """
@@ -103,9 +137,15 @@ class Settings:
     dynamic_in_run: bool = True
     lowbit: LowBitOptions = DEFAULTS
     smoothing: SmoothStep | None = None
+    cache_step: CacheStep | None = None
     attention_step: AttentionStep | None = None
     prune_ratio: float = DEFAULT_RATIO
     rotation: int = 0
+
+    @property
+    def service(self) -> SmoothStep:
+        """The smoothing of "v1". Raises: KeyError: a method that it does not have."""
+        return self.smoothing or SmoothStep(V1_METHODS[self.anti_method])
 
     def fuses(self, *, latent: bool) -> bool:
         """True for attention in the steps of the fused kernel: "v1" unless chosen.
