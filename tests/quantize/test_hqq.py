@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from slimspec.quantize.affine import dequantize
+from slimspec.quantize.affine import dequantize, without_lowest
 from slimspec.quantize.hqq import HqqOptions, optimize_hqq, quantize_hqq
 from slimspec.quantize.minmax import quantize_minmax
 
@@ -81,3 +81,12 @@ def test_nan_is_refused_with_its_index() -> None:
     w[1, 2] = np.nan
     with pytest.raises(ValueError, match=r"\(1, 2\)"):
         optimize_hqq(w, np.ones((8, 1), np.float32), np.zeros((8, 1), np.float32), bits=4)
+
+
+def test_files_of_v0_lack_the_lowest_symmetric_integer_that_a_run_uses() -> None:
+    made = quantize_hqq(_weight(), bits=4)
+    saved = without_lowest(made.q, 4)
+    lowest = made.q == -8
+    assert lowest.any()
+    assert (saved[lowest] == -7).all()
+    assert np.array_equal(saved[~lowest], made.q[~lowest])

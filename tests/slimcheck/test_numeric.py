@@ -18,6 +18,7 @@ from slimspec.checkpoint.writer import CheckpointWriter
 from slimspec.data import folder
 from slimspec.golden.recipes import recipes
 from slimspec.golden.tiny_models import write_float
+from slimspec.quantize.hqq import quantize_hqq
 
 VALID = folder("golden") / "checkpoints" / "valid"
 RECIPES = {r.id: r for r in recipes() if not r.tp}
@@ -165,6 +166,22 @@ def test_other_scale_with_nearest_codes_is_exact_under_the_stored_scale(tmp_path
     for row in rows.values():
         assert row.outcome is Outcome.EXACT_UNDER
         assert "stored scale" in row.numerics
+
+
+def test_hqq_is_found_though_its_file_lacks_the_lowest_integer(tmp_path):
+    float_weights = weights(seed=5)
+    model = write_model(tmp_path / "f", {f"{k}.weight": v for k, v in float_weights.items()})
+    lowest = 0
+    with CheckpointWriter(tmp_path / "q", profile="A0", model_quant_type="W8A16") as writer:
+        for name, w in float_weights.items():
+            made = quantize_hqq(w, bits=8)
+            lowest += int((made.q == -128).sum())
+            writer.write(f"{name}.weight", np.maximum(made.q, np.int8(-127)), "W8A16")
+            writer.write(f"{name}.weight_scale", made.scale, "W8A16")
+            writer.write(f"{name}.weight_offset", made.offset, "W8A16")
+    assert lowest
+    _, rows = compared(tmp_path / "q", model)
+    assert {row.numerics for row in rows.values()} == {"f32·hqq"}
 
 
 def test_smoothing_is_verified_by_the_norm(tmp_path):

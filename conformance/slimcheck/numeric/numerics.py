@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import as_float32, mul, round_half_even, to_dtype
 from slimspec.numeric.saturate import saturate
-from slimspec.quantize.affine import Variant, code_range, group_view, quantize
+from slimspec.quantize.affine import Variant, code_range, group_view, quantize, without_lowest
 from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
 from slimspec.quantize.ssz import quantize_ssz
@@ -162,13 +162,18 @@ def _solvers(stored: Stored) -> Iterator[Numerics]:
     if stored.variant == "v0" and not stored.per_tensor and not stored.parts:
         yield Numerics(
             "f32·hqq", stored.dtype,
-            assembled(lambda x: quantize_hqq(x.weight, bits=bits, symmetric=stored.symmetric)),
+            assembled(partial(_hqq, bits=bits, symmetric=stored.symmetric)),
             by_rows=False,
         )  # fmt: skip
 
 
 def _ssz(linear: Linear, bits: int, error: np.dtype[Any]) -> IntegerWeight:
     return quantize_ssz(linear.weight, bits=bits, error_dtype=error)
+
+
+def _hqq(linear: Linear, bits: int, symmetric: bool) -> IntegerWeight:
+    made = quantize_hqq(linear.weight, bits=bits, symmetric=symmetric)
+    return replace(made, q=without_lowest(made.q, bits)) if symmetric else made
 
 
 def _reciprocal(stored: Stored) -> Numerics:

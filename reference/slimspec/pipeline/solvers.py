@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from slimspec import schemes
 from slimspec.checkpoint import CheckpointError
 from slimspec.numeric import as_float32, to_dtype
-from slimspec.quantize.affine import dequantize_rows
+from slimspec.quantize.affine import dequantize_rows, without_lowest
 from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
@@ -160,7 +160,7 @@ def _bounded(made: IntegerWeight, rule: Rule) -> Solved:
     """Symmetric integers go to the file without their most negative one (math.md 1.5)."""
     q, scale, offset = made.q, as_float32(made.scale), as_float32(made.offset)
     if rule.options.get("symmetric", True):
-        q = np.maximum(q, np.int8(1 - 2 ** (schemes.get(rule.type).bits - 1)))
+        q = without_lowest(q, schemes.get(rule.type).bits)
     return Solved(IntegerWeight(q, made.scale, made.offset), dequantize_rows(made.q, scale, offset))
 
 

@@ -46,6 +46,14 @@ def code_range(bits: int, max_bound: int | None = None, signed: bool = True) -> 
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
+def without_lowest(q: NDArray[np.int8], bits: int) -> NDArray[np.int8]:
+    """Return symmetric integers as files of "v0" hold them: the most negative one is raised by 1.
+
+    A run of "v0" still uses it. Source: math.md 1.5.
+    """
+    return np.maximum(q, np.int8(1 + code_range(bits)[0]))
+
+
 def qparams(
     lo: NDArray,
     hi: NDArray,
