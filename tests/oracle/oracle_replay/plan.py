@@ -16,6 +16,8 @@ from slimspec.observe.activation import activation_range
 from slimspec.observe.histogram_v1 import HistogramObserverV1
 from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
 from slimspec.patterns import matches_glob
+from slimspec.pipeline.calibration.communication import Parallel
+from slimspec.quantize.affine import without_lowest
 from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.hqq import quantize_hqq
 from slimspec.quantize.minmax import IntegerWeight
@@ -105,8 +107,11 @@ def plan(
     solver = None if method == "min-max" else _solver(method, ran)
     if solver is None and method != "min-max":
         raise NotReplayedError(f"weight solver {method} (steps: {', '.join(case.processes)})")
+    linear = linear or _float_linear(case, name)
+    if _lowbit_rows(case, options):
+        options = replace(options, group_size=linear.weight.shape[1])
     made = Plan(
-        linear or _float_linear(case, name),
+        linear,
         options,
         method=method,
         solver=solver,
@@ -128,13 +133,14 @@ def _ssz_in_run(linear: Linear, options: Options, bits: int, batches: Batches) -
 
 
 def _hqq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
-    return quantize_hqq(linear.weight, bits=bits, symmetric=options.symmetric, name=linear.name)
+    made = quantize_hqq(linear.weight, bits=bits, symmetric=options.symmetric, name=linear.name)
+    return _saved(made, options, bits)
 
 
 def _gptq(linear: Linear, options: Options, bits: int, batches: Batches) -> IntegerWeight:
     if not batches:
         raise NotReplayedError("GPTQ, and the inputs were not kept")
-    return quantize_gptq(
+    made = quantize_gptq(
         linear.weight,
         batches,
         bits=bits,
@@ -144,6 +150,14 @@ def _gptq(linear: Linear, options: Options, bits: int, batches: Batches) -> Inte
         group_size=options.group_size,
         name=linear.name,
     )
+    return _saved(made, options, bits)
+
+
+def _saved(made: IntegerWeight, options: Options, bits: int) -> IntegerWeight:
+    """Without the most negative integer, where "v0" saves symmetric ones."""
+    if options.variant != "v0" or not options.symmetric:
+        return made
+    return replace(made, q=without_lowest(made.q, bits))
 
 
 SOLVERS: dict[str, Solver] = {"ssz": _ssz, "hqq": _hqq, "gptq": _gptq}
@@ -180,6 +194,11 @@ def _options_v0(case: Case, name: str) -> Read:
     )
     observer = partial(activation_range, act_method=q.get("act_method", 1))
     return options, observer, "min-max" if method == "MinMax" else method
+
+
+def _lowbit_rows(case: Case, options: Options) -> bool:
+    """True for low-bit weights per row, which are one group to their quantizer."""
+    return case.recipe.get("q", {}).get("is_lowbit", False) and not options.group_size
 
 
 def _literals(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -253,22 +272,23 @@ def _float_linear(case: Case, name: str) -> Linear:
         elif case.recipe.get("load_dtype") == "fp32":
             weight, bias = (None if t is None else t.astype(np.float32) for t in (weight, bias))
     if weight is None:
-        weight = _shard(case, name)
-    if weight is None:
+        shard = _shard(case, name)
+        if shard is not None:
+            return shard
         changed = case.recipe.get("anti", {}).get("anti_method") or ", ".join(case.processes)
         raise NotReplayedError(f"the float weight after {changed} was not kept")
     return Linear(weight, bias, name)
 
 
-def _shard(case: Case, name: str) -> NDArray | None:
-    """Return the columns of a linear that one simulated device holds."""
+def _shard(case: Case, name: str) -> Linear | None:
+    """Return the linear that one simulated device holds."""
     match = re.fullmatch(r"(.+)\.tp_list\.(\d+)", name)
     whole = case.model.get(f"{match[1]}.weight") if match else None
     chain = dict(case.recipe.get("chain", []))
     if match is None or whole is None or "simulate_tp" not in chain or case.recipe.get("anti"):
         return None
-    size = chain["simulate_tp"]["tp_size"]
-    return np.array_split(whole, size, axis=1)[int(match[2])]
+    linear = Linear(whole, case.model.get(f"{match[1]}.bias"), match[1])
+    return Parallel(chain["simulate_tp"]["tp_size"]).cuts(linear)[int(match[2])]
 
 
 def _with_input(
