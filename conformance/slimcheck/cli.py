@@ -106,6 +106,7 @@ def _check(argv: Sequence[str]) -> int:
     import gc
 
     from slimcheck.progress import scan_bar
+    from slimcheck.report.lang import said
     from slimcheck.report.terminal import print_report, terminal
     from slimcheck.run import RunError, check_requests, run, write_reports
 
@@ -139,7 +140,7 @@ def _check(argv: Sequence[str]) -> int:
         print_report(report, console, quiet=args.quiet, lang=args.lang)
         write_reports(report, args.report, args.lang)
     except RunError as error:
-        print(visible(f"slimcheck: {error}"), file=sys.stderr)
+        print(visible(f"slimcheck: {said(str(error), args.lang)}"), file=sys.stderr)
         return 4
     return int(report.exit_code)
 

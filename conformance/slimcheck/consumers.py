@@ -100,10 +100,30 @@ class Choice:
 
 
 @cache
+def _read() -> dict[str, Any]:
+    files = sorted((folder("schemas") / "consumers").glob("*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def chinese_effects() -> Iterator[tuple[str, str]]:
+    """Yield every effect and text of an engine with its Chinese; a name follows that of a map."""
+    stack: list[Any] = list(_read().values())
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack += value
+        elif isinstance(value, dict):
+            stack += value.values()
+            after = " {name}" if "tp_map" in value else ""
+            for key in ("effect", "text"):
+                if f"{key}_zh" in value:
+                    yield value[key] + after, value[f"{key}_zh"] + after
+
+
+@cache
 def consumers() -> Mapping[str, Consumer]:
     """Return every known engine by name."""
-    files = sorted((folder("schemas") / "consumers").glob("*.json"))
-    raw = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    raw = {name: dict(item) for name, item in _read().items()}
     for item in raw.values():
         if "like" in item:
             other = raw[item["like"]["engine"]]

@@ -6,16 +6,24 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.cells import cell_len
+
 import slimspec
 from slimcheck.numeric.records import Change, Comparison, Outcome
+from slimcheck.report.lang import EN, WORDS, said
 from slimspec.patterns import collapse
 
-HEADER = ("verdict", "count", "type", "SQNR dB", "steps", "where")
+_HEADER = ("verdict", "count", "type", "SQNR dB", "steps", "where")
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
+def header(lang: str = EN) -> tuple[str, ...]:
+    """What the cells of `summary` are."""
+    return tuple(WORDS[lang][name] for name in _HEADER)
+
+
 def summary(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
-    """Group rows of one type and verdict: a line each, `HEADER` names the cells."""
+    """Group rows of one type and verdict: a line each, `header` names the cells."""
     groups: dict[tuple[str, str, str], list[Comparison]] = {}
     for row in rows:
         verdict = _NUMBER.sub("*", row.verdict)
@@ -33,7 +41,7 @@ def summary(rows: Sequence[Comparison]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def notes(rows: Sequence[Comparison]) -> list[str]:
+def notes(rows: Sequence[Comparison], lang: str = EN) -> list[str]:
     """Why what was not judged was not: one line a reason, with the first name."""
     found: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -43,7 +51,7 @@ def notes(rows: Sequence[Comparison]) -> list[str]:
             found.setdefault(reason, f"{row.name}: {row.note}")
             counts[reason] = counts.get(reason, 0) + 1
     return [
-        text + (f" ({counts[reason]}×)" if counts[reason] > 1 else "")
+        said(text + (f" ({counts[reason]}×)" if counts[reason] > 1 else ""), lang)
         for reason, text in found.items()
     ]
 
@@ -56,16 +64,20 @@ def _span(values: Sequence[float | None], form: str) -> str:
     return low if low == high else f"{low} … {high}"
 
 
-def text(rows: Sequence[Comparison], sample: str) -> Iterator[str]:
+def text(rows: Sequence[Comparison], sample: str, lang: str = EN) -> Iterator[str]:
     """The section of the terminal report."""
-    yield f"compared with the float model, sample {sample}: {len(rows)} tensors"
-    cells = [HEADER, *summary(rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER) - 1)]
+    words = WORDS[lang]
+    yield words["compared"].format(sample=sample, count=len(rows))
+    cells = [header(lang), *summary(rows)]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(_HEADER) - 1)]
     for row in cells:
-        left = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        yield f"  {left}  {row[-1]}"
-    for line in notes(rows):
-        yield f"  not judged: {line}"
+        left = "".join(
+            cell + " " * (width + 2 - cell_len(cell))
+            for cell, width in zip(row, widths, strict=False)
+        )
+        yield f"  {left}{row[-1]}"
+    for line in notes(rows, lang):
+        yield f"  {words['not judged'].format(line)}"
 
 
 def lines(

@@ -15,9 +15,17 @@ from pathlib import Path
 import slimspec
 from slimcheck import verdicts
 from slimcheck.report.html_figures import heat_table, numeric_table, plots, size_table
-from slimcheck.report.lang import EN, WORDS, ZH, title, visible
+from slimcheck.report.lang import EN, WORDS, ZH, said, title, visible
 from slimcheck.report.model import Report
-from slimcheck.report.view import SEVERITIES, Block, blocks, conclusion, heading, unmatched
+from slimcheck.report.view import (
+    SEVERITIES,
+    Block,
+    blocks,
+    conclusion,
+    heading,
+    reasons,
+    unmatched,
+)
 
 NAMES = 100  # shown per finding
 OPEN = 20  # findings that are unfolded from the start
@@ -62,9 +70,9 @@ def _page(report: Report, lang: str) -> Iterator[str]:
     yield f"</main><script>{script}</script></body></html>"
 
 
-def text(said: str) -> str:
+def text(any_text: str) -> str:
     """Any text, as HTML; also fit for a quoted attribute."""
-    return escape(visible(said), quote=True)
+    return escape(visible(any_text), quote=True)
 
 
 @cache
@@ -94,8 +102,8 @@ def _header(report: Report, lang: str) -> Iterator[str]:
         ("passed", counts.get("passed", 0)),
     ):
         bad = " bad" if key == "violated" and count else ""
-        said = words[key].format("").strip().removesuffix("项").strip()
-        yield f'<div class="tile{bad}"><b>{count}</b>{text(said)}</div>'
+        name = words[key].format("").strip().removesuffix("项").strip()
+        yield f'<div class="tile{bad}"><b>{count}</b>{text(name)}</div>'
     yield "</div></header>"
 
 
@@ -106,11 +114,12 @@ def _engines(report: Report, lang: str) -> Iterator[str]:
         badge = f'<span class="badge {_VERDICT_STYLE[v.verdict]}">{text(words[v.verdict])}</span>'
         name = f'<b>{text(v.consumer)}</b> <span class="soft">{text(v.version)}</span>'
         yield f'<div class="card">{name} {badge}'
-        yield f'<p class="soft">{text("; ".join(v.reasons))}</p>'
+        yield f'<p class="soft">{text(reasons(v, lang))}</p>'
         for note in v.notes:
-            yield f'<p class="soft">{text(words["note"])}: {text(note)}</p>'
+            yield f'<p class="soft">{text(words["note"])}: {text(said(note, lang))}</p>'
         if v.serve:
-            yield f'<p class="soft">{text(words["serve with"])}: <code>{text(v.serve)}</code></p>'
+            serve = f"<code>{text(said(v.serve, lang))}</code>"
+            yield f'<p class="soft">{text(words["serve with"])}: {serve}</p>'
         yield "</div>"
     yield "</div>"
 
@@ -143,14 +152,14 @@ def _finding(number: int, each: Block, lang: str) -> Iterator[str]:
     yield f'<summary>{badge}<b class="mono">{text(each.id)}</b>{text(each.title)}</summary>'
     yield '<div class="body"><dl>'
     as_code = (words["where"], words["found"])
-    for name, said in each.fields:
-        shown = f"<code>{text(said)}</code>" if name in as_code else text(said)
+    for name, value in each.fields:
+        shown = f"<code>{text(value)}</code>" if name in as_code else text(value)
         yield f"<dt>{text(name)}</dt><dd>{shown}</dd>"
     yield "</dl>"
     if len(names) > 1:
         shown_names = names[:NAMES]
-        said = words["all tensors"].format(shown=len(shown_names), count=len(names))
-        yield f'<details><summary class="soft">{text(said)}</summary><ul class="names mono">'
+        head = words["all tensors"].format(shown=len(shown_names), count=len(names))
+        yield f'<details><summary class="soft">{text(head)}</summary><ul class="names mono">'
         yield "".join(f"<li>{text(name)}</li>" for name in shown_names)
         yield "</ul></details>"
     yield "</div></details>"
@@ -169,8 +178,8 @@ def _requirements(report: Report, lang: str) -> Iterator[str]:
     heads = "".join(f"<th>{text(words[key])}</th>" for key in ("requirement", "status", "title"))
     yield f'<h2>{text(words["checked"])}</h2><details class="card"><summary>'
     tally = Counter(str(result.status) for result in report.results)
-    said = [f"{words[f'status {status}']} {count}" for status, count in tally.most_common()]
-    yield f"{text(' · '.join(said))}</summary>"
+    counts = [f"{words[f'status {status}']} {count}" for status, count in tally.most_common()]
+    yield f"{text(' · '.join(counts))}</summary>"
     yield f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>'
     for result in report.results:
         row = result.requirement

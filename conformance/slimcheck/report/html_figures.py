@@ -50,15 +50,15 @@ def _cell(key: str, severity: str, where: str, count: int) -> str:
 
 def numeric_table(report: Report, lang: str) -> Iterator[str]:
     """What became of each linear beside the float model."""
-    from slimcheck.numeric.table import HEADER, notes, summary
+    from slimcheck.numeric.table import header, notes, summary
 
     yield f'<h2>{_text(WORDS[lang]["numeric"])}</h2><div class="card scroll"><table><thead><tr>'
-    yield "".join(f"<th>{_text(cell)}</th>" for cell in HEADER)
+    yield "".join(f"<th>{_text(cell)}</th>" for cell in header(lang))
     yield "</tr></thead><tbody>"
     for row in summary(report.comparisons):
         yield f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
     yield "</tbody></table></div>"
-    for line in notes(report.comparisons):
+    for line in notes(report.comparisons, lang):
         yield f'<p class="soft">{_text(line)}</p>'
 
 

@@ -1,12 +1,13 @@
-"""The fixed words of a report in English and Chinese.
+"""The words of a report in English and Chinese.
 
-Titles, reasons and fixes of requirements are data in both languages; what a rule found and expected
-are names, dtypes and numbers in English in either.
+Titles, reasons and fixes of requirements and the effects of engines are data in both languages;
+what rules and readers say has its Chinese in `schemas/phrases`.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from slimcheck.report.phrases import in_chinese
 from slimspec.patterns import visible as visible
 from slimspec.requirements import Requirement
 
@@ -29,11 +30,9 @@ _EN = {
     "WAIVED": "WAIVED",
     "in": "in",
     "the directory": "the directory",
-    "profile": "profile",
-    "model dtype": "model dtype",
-    "level": "level",
+    "who": "profile {profile} ({evidence}), model dtype {dtype}, level {level}",
     "unknown dtype": "unknown",
-    "weights": "weights",
+    "weights": "; weights: {}",
     "size": "{tensors} tensors in {files} files, {bytes} bytes",
     "ok": "ok",
     "will not load": "will not load",
@@ -48,6 +47,14 @@ _EN = {
     "to note": "{} to note",
     "waived": "{} waived",
     "left": "… and {} more kinds of findings: --report jsonl=FILE has all",
+    "between": "; ",
+    "and so on": ", ",
+    "because of": "  ({})",
+    "SQNR dB": "SQNR dB",
+    "compared": "compared with the float model, sample {sample}: {count} tensors",
+    "not judged": "not judged: {}",
+    "count": "count",
+    "steps": "steps",
     "unmatched": "waives nothing: {waiver} (line {line})",
     "summary": "Summary",
     "consumers": "Engines",
@@ -109,11 +116,9 @@ _ZH = {
     "WAIVED": "已豁免",
     "in": "于",
     "the directory": "整个目录",
-    "profile": "导出配置",
-    "model dtype": "模型数据类型",
-    "level": "检查级别",
+    "who": "导出配置 {profile}（{evidence}），模型数据类型 {dtype}，检查级别 {level}",
     "unknown dtype": "未知",
-    "weights": "权重",
+    "weights": "；权重：{}",
     "size": "{files} 个文件，{tensors} 个张量，{bytes} 字节",
     "ok": "可用",
     "will not load": "无法加载",
@@ -128,6 +133,14 @@ _ZH = {
     "to note": "提示 {} 项",
     "waived": "豁免 {} 项",
     "left": "…… 另有 {} 类问题未列出：--report jsonl=FILE 给出全部",
+    "between": "；",
+    "and so on": "，",
+    "because of": "（{}）",
+    "SQNR dB": "SQNR dB",
+    "compared": "与浮点模型比较，抽样 {sample}：{count} 个张量",
+    "not judged": "未判定：{}",
+    "count": "个数",
+    "steps": "步数",
     "unmatched": "豁免项未匹配任何问题：{waiver}（第 {line} 行）",
     "summary": "概要",
     "consumers": "推理引擎",
@@ -174,6 +187,11 @@ _ZH = {
 }
 
 WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType({EN: _EN, ZH: _ZH})
+
+
+def said(text: str, lang: str = EN) -> str:
+    """What a rule, an engine or a reader says, in the language."""
+    return in_chinese(text) if lang == ZH else text
 
 
 def title(requirement: Requirement, lang: str = EN) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import slimspec
 from slimcheck.report.lang import EN, WORDS, visible
 from slimcheck.report.model import Report
-from slimcheck.report.view import Block, blocks, conclusion, heading, unmatched
+from slimcheck.report.view import Block, blocks, conclusion, heading, reasons, unmatched
 
 _SPECIAL = str.maketrans({c: "\\" + c for c in "\\`*_[]<>#|~&@"})
 
@@ -33,7 +33,7 @@ def _lines(report: Report, lang: str) -> Iterator[str]:
     yield from table(
         [words["engine"], words["verdict"], words["because"]],
         [
-            [text(v.consumer), text(words[v.verdict]), text("; ".join(v.reasons))]
+            [text(v.consumer), text(words[v.verdict]), text(reasons(v, lang))]
             for v in report.verdicts
         ],
     )
@@ -53,14 +53,14 @@ def _lines(report: Report, lang: str) -> Iterator[str]:
 
 def _numeric(report: Report, lang: str) -> Iterator[str]:
     """What became of each linear beside the float model."""
-    from slimcheck.numeric.table import HEADER, notes, summary
+    from slimcheck.numeric.table import header, notes, summary
 
     yield ""
     yield f"## {WORDS[lang]['numeric']}"
     yield ""
     rows = [[text(cell) for cell in row] for row in summary(report.comparisons)]
-    yield from table([text(cell) for cell in HEADER], rows)
-    for line in notes(report.comparisons):
+    yield from table([text(cell) for cell in header(lang)], rows)
+    for line in notes(report.comparisons, lang):
         yield ""
         yield text(line)
 

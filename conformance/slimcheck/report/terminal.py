@@ -13,9 +13,18 @@ import slimspec
 from slimcheck.engine import Result
 from slimcheck.findings import Group
 from slimcheck.numeric.table import text as numeric_text
-from slimcheck.report.lang import EN, WORDS, visible
+from slimcheck.report.lang import EN, WORDS, said, visible
 from slimcheck.report.model import Report
-from slimcheck.report.view import Block, block, blocks, conclusion, heading, unmatched, worst
+from slimcheck.report.view import (
+    Block,
+    block,
+    blocks,
+    conclusion,
+    heading,
+    reasons,
+    unmatched,
+    worst,
+)
 from slimcheck.verdicts import Verdict
 from slimcheck.verdicts_words import OK
 from slimspec.output import carried
@@ -86,13 +95,13 @@ def print_report(report: Report, console: Console, quiet: bool = False, lang: st
         if left:
             _print_line(Text(WORDS[lang]["left"].format(left), style="yellow"), console)
             console.print()
-        _print_numeric(report, console)
+        _print_numeric(report, console, lang)
     _print_verdict(report, console, lang, quiet)
 
 
-def _print_numeric(report: Report, console: Console) -> None:
+def _print_numeric(report: Report, console: Console, lang: str) -> None:
     if report.options.level == "numeric":
-        for line in numeric_text(report.comparisons, report.options.sample):
+        for line in numeric_text(report.comparisons, report.options.sample, lang):
             console.print(Text(visible(line)), soft_wrap=True)
         console.print()
 
@@ -146,7 +155,7 @@ def _print_advice(verdict: Verdict, console: Console, lang: str) -> None:
     if verdict.serve:
         lines.append((words["serve with"], verdict.serve))
     for name, text in lines:
-        _print_line(Text(f"    {name}  {visible(text)}", style="dim"), console)
+        _print_line(Text(f"    {name}  {visible(said(text, lang))}", style="dim"), console)
 
 
 def _print_heading(report: Report, console: Console, lang: str) -> None:
@@ -159,10 +168,10 @@ def _print_heading(report: Report, console: Console, lang: str) -> None:
 def _print_verdict(report: Report, console: Console, lang: str, quiet: bool = False) -> None:
     words = WORDS[lang]
     for verdict in report.verdicts:
-        reasons = f"  ({'; '.join(map(visible, verdict.reasons))})" if verdict.reasons else ""
+        because = words["because of"].format(reasons(verdict, lang)) if verdict.reasons else ""
         style = "green" if verdict.verdict == OK else "yellow"
-        said = (words[verdict.verdict], style)
-        _print_line(Text.assemble(f"  {verdict.consumer:<20}", said, Text(reasons)), console)
+        named = (words[verdict.verdict], style)
+        _print_line(Text.assemble(f"  {verdict.consumer:<20}", named, Text(because)), console)
         if not quiet:
             _print_advice(verdict, console, lang)
     for line in unmatched(report, lang):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from slimcheck.engine import Result
 from slimcheck.findings import Group
-from slimcheck.report.lang import EN, WORDS, ZH, fix, title, visible, why
+from slimcheck.report.lang import EN, WORDS, ZH, fix, said, title, visible, why
 from slimcheck.report.model import Report
+from slimcheck.verdicts import Verdict
 
 SEVERITIES = ("ERROR", "WARN", "NOTE", "WAIVED")
 
@@ -57,8 +58,8 @@ def block(result: Result, group: Group, lang: str = EN, reason: str = "") -> Blo
         source = f"（{requirement.source[0]}）" if lang == ZH else f"  ({requirement.source[0]})"
     fields = [
         ("where", _where(group, lang)),
-        ("found", group.found),
-        ("expected", group.expected + source),
+        ("found", said(group.found, lang)),
+        ("expected", said(group.expected, lang) + source),
         ("effect", _effect(result, group.kind, lang)),
         ("fix", fix(requirement, group.kind, lang)),
     ]
@@ -98,17 +99,18 @@ def _effect(result: Result, kind: str, lang: str) -> str:
 def heading(report: Report, lang: str = EN) -> tuple[str, str]:
     """Who wrote the directory, and what is in it: two lines."""
     words = WORDS[lang]
-    dtype = report.model_dtype or words["unknown dtype"]
-    who = (
-        f"{words['profile']} {report.profile} ({'; '.join(report.evidence)}), "
-        f"{words['model dtype']} {dtype}, {words['level']} {report.options.level}"
+    who = words["who"].format(
+        profile=report.profile,
+        evidence=words["between"].join(said(each, lang) for each in report.evidence),
+        dtype=report.model_dtype or words["unknown dtype"],
+        level=report.options.level,
     )
     what = words["size"].format(
         tensors=report.tensors, files=report.files, bytes=f"{report.nbytes:,}"
     )
     types = ", ".join(f"{label} ×{count}" for label, count in sorted(report.types.items()))
     if types:
-        what += f"; {words['weights']}: {types}"
+        what += words["weights"].format(types)
     return visible(who), visible(what)
 
 
@@ -116,11 +118,16 @@ def conclusion(report: Report, lang: str = EN) -> tuple[str, str]:
     """The verdict, and the counts behind it."""
     words, counts = WORDS[lang], report.counts
     verdict = words[report.exit_code.name].format(profile=report.profile)
-    said = [("violated", counts["must"]), ("passed", counts.get("passed", 0))]
-    said += [
+    tally = [("violated", counts["must"]), ("passed", counts.get("passed", 0))]
+    tally += [
         (key, n) for key, n in (("to note", counts["notes"]), ("waived", counts["waived"])) if n
     ]
-    return verdict, ", ".join(words[key].format(count) for key, count in said)
+    return verdict, words["and so on"].join(words[key].format(count) for key, count in tally)
+
+
+def reasons(verdict: Verdict, lang: str = EN) -> str:
+    """Why an engine would do so, on one line."""
+    return visible(WORDS[lang]["between"].join(said(each, lang) for each in verdict.reasons))
 
 
 def unmatched(report: Report, lang: str = EN) -> list[str]:
