@@ -9,13 +9,15 @@ dtype. Two producers differ in the Hessian, in what happens to the scales afterw
 
 v0  only the first calibration batch counts (D-7); per-channel and per-tensor scales are computed
     again, by min-max, from the compensated weight; any model dtype.
-v1  all batches count; scales are those of the original weight; float32 only.
+v1  all batches count, as the linear reads them: quantized and brought back where its type quantizes
+    inputs; scales are those of the original weight; float32 only.
 In both, a group's scale comes from the weight as it was when the group's block began.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from slimspec.numeric import as_float32, div, mul, sub, to_dtype
 
 from .affine import Variant, codes, dequantize, group_view, qparams, quantize, require_finite
+from .inverse_factor import inverse_root
 from .minmax import Granularity, IntegerWeight
 
 PERCDAMP = 0.01
@@ -37,20 +40,34 @@ def hessian_first_batch(x: NDArray) -> Hessian:
     return rows.T @ rows
 
 
-def hessian_all_batches(batches: Sequence[NDArray]) -> Hessian:
-    """Return H = 2/N Σ xᵀx over the N tokens of all batches (v1), as a running mean.
+class RunningHessian:
+    """H = 2/N Σ xᵀx over the N tokens of all batches so far (v1), as a running mean.
 
-    Args: batches [t, k] or [B, t, k]. Source: msmodelslim core/quantizer/impl/gptq.py:53-68.
+    Attributes: h: float64 [k, k]; tokens: N.
+    Source: msmodelslim core/quantizer/impl/gptq.py:53-68.
     """
-    k = batches[0].shape[-1]
-    h, tokens = np.zeros((k, k), np.float64), 0
+
+    def __init__(self, k: int) -> None:
+        self.h: Hessian = np.zeros((k, k), np.float64)
+        self.tokens = 0
+
+    def add(self, x: NDArray) -> None:
+        """Add a batch [t, k] or [B, t, k]; one without tokens changes nothing."""
+        new = x.size // len(self.h)
+        if not new:
+            return
+        self.h *= self.tokens / (self.tokens + new)
+        self.tokens += new
+        rows = _scaled_rows(x, 2 / self.tokens)
+        self.h += rows.T @ rows
+
+
+def hessian_all_batches(batches: Sequence[NDArray]) -> Hessian:
+    """Return the running mean of all batches (v1). Args: batches [t, k] or [B, t, k]."""
+    running = RunningHessian(batches[0].shape[-1])
     for x in batches:
-        new = x.size // k
-        h *= tokens / (tokens + new)
-        tokens += new
-        rows = _scaled_rows(x, 2 / tokens)
-        h += rows.T @ rows
-    return h
+        running.add(x)
+    return running.h
 
 
 def _scaled_rows(x: NDArray, square: float) -> NDArray[np.float64]:
@@ -70,11 +87,20 @@ def inverse_factor(h: Hessian, percdamp: float = PERCDAMP) -> Hessian:
     diagonal = np.einsum("ii->i", h)
     diagonal[diagonal == 0] = 1
     diagonal += percdamp * diagonal.mean()
-    try:
-        inverse = np.linalg.inv(np.linalg.cholesky(h))
-        return np.linalg.cholesky(inverse.T @ inverse).T
-    except np.linalg.LinAlgError as error:
-        raise ValueError(f"Hessian of {h.shape[0]} inputs is not positive definite") from error
+    return inverse_root(h)
+
+
+@dataclass(frozen=True)
+class GptqOptions:
+    """How a weight is quantized, apart from its Hessian; see `quantize_gptq`."""
+
+    variant: Variant
+    bits: int = 8
+    symmetric: bool = True
+    granularity: Granularity = "channel"
+    group_size: int = 0
+    percdamp: float = PERCDAMP
+    block_size: int = BLOCK
 
 
 def quantize_gptq(
@@ -99,44 +125,52 @@ def quantize_gptq(
     factored; TypeError for a 16-bit weight in "v1", which the producer refuses too.
     Source: math.md 3.3; msmodelslim core/quantizer/impl/gptq.py:53-245, 370-460.
     """
-    require_finite(w, name)
-    if variant == "v1" and w.dtype != np.float32:
-        raise TypeError(f"{name}: v1 GPTQ takes float32 weights, found {w.dtype}")
     if not len(batches):
         raise ValueError(f"{name}: GPTQ needs at least one calibration batch")
     h = hessian_first_batch(batches[0]) if variant == "v0" else hessian_all_batches(batches)
-    u = to_dtype(inverse_factor(h, percdamp).astype(np.float32), w.dtype)
+    options = GptqOptions(variant, bits, symmetric, granularity, group_size, percdamp, block_size)
+    return solve_gptq(w, h, options, name)
+
+
+def solve_gptq(w: NDArray, h: Hessian, how: GptqOptions, name: str = "weight") -> IntegerWeight:
+    """As `quantize_gptq`, from the Hessian [k, k] of the inputs."""
+    require_finite(w, name)
+    if how.variant == "v1" and w.dtype != np.float32:
+        raise TypeError(f"{name}: v1 GPTQ takes float32 weights, found {w.dtype}")
+    u = to_dtype(inverse_factor(h, how.percdamp).astype(np.float32), w.dtype)
     start = np.where(np.diag(h) == 0, np.zeros_like(w), w)
 
     def parameters(x: NDArray) -> Params:
         """Return scale and offset over the last axis of x, or over all of it."""
         lo, hi = x.min(axis=-1), x.max(axis=-1)
-        if granularity == "tensor":
+        if how.granularity == "tensor":
             lo, hi = lo.min(keepdims=True), hi.max(keepdims=True)
-        return qparams(lo, hi, bits=bits, symmetric=symmetric, variant=variant, name=name)
+        return qparams(
+            lo, hi, bits=how.bits, symmetric=how.symmetric, variant=how.variant, name=name
+        )
 
-    if granularity == "group":
-        groups = group_view(w, group_size).shape[1]
-        moved, scale, offset = _sweep_groups(start, u, parameters, bits, groups, block_size)
+    if how.granularity == "group":
+        groups = group_view(w, how.group_size).shape[1]
+        moved, scale, offset = _sweep_groups(start, u, parameters, how, groups)
         view = moved.reshape(w.shape[0], groups, -1)  # (n, k // g, g)
-        q = quantize(view, scale[..., None], offset[..., None], bits=bits, name=name)
+        q = quantize(view, scale[..., None], offset[..., None], bits=how.bits, name=name)
         return IntegerWeight(q.reshape(w.shape), scale, offset)
 
     fixed = parameters(w)
-    moved = _sweep(start, u, lambda column, outer: fixed, bits, block_size)
-    scale, offset = parameters(moved) if variant == "v0" else fixed
-    if granularity == "channel":
+    moved = _sweep(start, u, lambda column, outer: fixed, how)
+    scale, offset = parameters(moved) if how.variant == "v0" else fixed
+    if how.granularity == "channel":
         scale, offset = scale[:, None], offset[:, None]
-    return IntegerWeight(quantize(moved, scale, offset, bits=bits, name=name), scale, offset)
+    q = quantize(moved, scale, offset, bits=how.bits, name=name)
+    return IntegerWeight(q, scale, offset)
 
 
 def _sweep_groups(
     w: NDArray,
     u: NDArray,
     parameters: Callable[[NDArray], Params],
-    bits: int,
+    how: GptqOptions,
     groups: int,
-    block: int,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Sweep with fresh parameters at the first column of every group.
 
@@ -150,7 +184,7 @@ def _sweep_groups(
             found.append(parameters(outer[:, column : column + size]))
         return found[-1]
 
-    moved = _sweep(w, u, of_column, bits, block)
+    moved = _sweep(w, u, of_column, how)
     scales, offsets = zip(*found, strict=True)
     return moved, np.stack(scales, axis=1), np.stack(offsets, axis=1)
 
@@ -159,8 +193,7 @@ def _sweep(
     w: NDArray,
     u: NDArray,
     parameters: Callable[[int, NDArray], Params],
-    bits: int,
-    block: int,
+    how: GptqOptions,
 ) -> NDArray:
     """Return ŵ [n, k] in the dtype of `w`, column by column, in blocks.
 
@@ -169,7 +202,7 @@ def _sweep(
     Args: w [n, k]; u [k, k], same dtype.
     """
     outer, dtype = w.copy(), w.dtype
-    k = w.shape[1]
+    k, block, bits = w.shape[1], how.block_size, how.bits
     for start in range(0, k, block):
         stop = min(start + block, k)
         inner = outer[:, start:stop].copy()  # (n, block)
