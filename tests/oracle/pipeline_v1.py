@@ -9,11 +9,14 @@ from oracle_replay.case import Case
 
 SMOOTHING = ("smooth_quant", "iter_smooth", "flex_smooth_quant", "awq", "flex_awq_ssz")
 EXPONENTS = ("alpha", "beta", "symmetric", "scale_min")  # and what goes with them
+WEIGHT = ("group_size", "percdamp", "block_size")  # of weights
 LABELS = {  # dtype and scope of weights and of activations -> type
     ("int8", "per_channel", "int8", "per_tensor"): "W8A8",
     ("int8", "per_channel", "int8", "per_token"): "W8A8_DYNAMIC",
     ("int8", "per_channel", "int8", "pd_mix"): "W8A8_MIX",
     ("int8", "per_channel", None, None): "W8A16",
+    ("int8", "per_group", None, None): "W8A16",
+    ("int8", "per_group", "int8", "per_token"): "W8A8_DYNAMIC",
     ("int4", "per_channel", "int8", "per_token"): "W4A8_DYNAMIC",
     ("int4", "per_channel", "int4", "per_token"): "W4A4_DYNAMIC",
     ("mxfp8", "per_block", "mxfp8", "per_block"): "W8A8_MXFP8",
@@ -93,6 +96,12 @@ def _linear(config: Mapping[str, Any]) -> dict[str, Any]:
         raise NotRunError(f"weights {' '.join(map(str, key))}")
     if weight.get("method", "minmax") != "minmax":
         found["method"] = weight["method"]
+    ext = weight.get("ext") or {}
+    found |= {name: ext[name] for name in WEIGHT if name in ext}
+    if weight["scope"] == "per_group":
+        found.setdefault("group_size", 128)
+    if not weight.get("symmetric", True):
+        found["symmetric"] = False
     if act.get("scope") in ("per_tensor", "pd_mix"):
         found["act_method"] = 2 if act.get("method") == "histogram" else 1
         found["act_symmetric"] = bool(act.get("symmetric"))

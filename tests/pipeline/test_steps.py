@@ -247,9 +247,13 @@ BAD = {
     "twice": ({"steps": [{"step": "rotate"}, {"step": "rotate"}]}, "found twice, expected once"),
     "type of nobody": ({"steps": [quantize("W3A3")]}, "no scheme for label 'W3A3'"),
     "type of another producer": ({"steps": [quantize("W4A16")]}, "W4A16"),
+    "cache of another producer": (
+        {"producer": "MF", "calib_texts": ["a"], "steps": [{"step": "cache"}]},
+        "C8 is not written by MF",
+    ),
     "method of another type": (
         {"steps": [quantize("W8A8", method="ceil_x")]},
-        "expected one of minmax, ssz",
+        "expected one of minmax, ssz, gptq",
     ),
     "option it lacks": ({"steps": [quantize("W8A8", group_size=8)]}, "not take group_size"),
     "activations of a dynamic type": (

@@ -25,6 +25,7 @@ from slimspec.model.decoder import Layer
 from slimspec.model.dtype import model_numerics
 from slimspec.model.sdpa import attend_fused
 from slimspec.observe.activation import HISTOGRAM, HISTOGRAM_UP_TO, MIN_MAX, MIXED
+from slimspec.quantize.minmax import IntegerWeight
 from slimspec.quantize.svd_lowrank import LowRank
 from slimspec.schemes import InputParams, QuantizedAttention
 
@@ -37,6 +38,7 @@ from .calibration.attention import (
 )
 from .calibration.communication import SHARD, Communication, Parallel
 from .calibration.fake_linear import CalibrationLinear, takes_range
+from .calibration.gptq import by_gptq
 from .calibration.inputs import Inputs
 from .calibration.settings import Settings
 from .calibration.source import FoldedWeights
@@ -66,6 +68,7 @@ class Calibration:
         low_rank: factors of the float branches beside linears.
         communication: what simulated ranks sent, by row-parallel linear.
         reached: dtype of the input of each linear that one passed while its weight was made.
+        made: weights that GPTQ made of the inputs of the one-click service.
     """
 
     weights: FoldedWeights
@@ -78,6 +81,7 @@ class Calibration:
     low_rank: dict[str, LowRank] = field(default_factory=dict)
     communication: dict[str, Communication] = field(default_factory=dict)
     reached: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    made: dict[str, IntegerWeight] = field(default_factory=dict)
 
 
 class CalibrationRun:
@@ -174,11 +178,15 @@ class CalibrationRun:
         else:
             self._observe_v1(rules, solver)
         seen = {name.partition(SHARD)[0] for name in self.result.inputs}
-        unseen = [n for n, r in rules.items() if takes_range(r.type) and n not in seen]
-        if unseen:
-            raise CheckpointError(
-                f"{unseen[0]}: no calibration text reaches this linear ({len(unseen)} such), so it "
-                "has no input range: add texts, give it a dynamic type, or put it in disable_names"
+        _refuse_unseen(
+            [n for n, r in rules.items() if takes_range(r.type) and n not in seen],
+            "has no input range: add texts, give it a dynamic type, or put it in disable_names",
+        )
+        if self.settings.variant == "v1":
+            made = self.result.made
+            _refuse_unseen(
+                [n for n, r in rules.items() if by_gptq(r.options) and n not in made],
+                "has no Hessian for GPTQ: add texts, give it another method, or exclude it",
             )
 
     def _observe_v0(
@@ -216,7 +224,7 @@ class CalibrationRun:
             self.model.numerics, rules, self.settings, self._method_of, solver
         )
         ServiceRun(self, rules, linear).observe()
-        self.result.reached = linear.reached
+        self.result.reached, self.result.made = linear.reached, linear.gptq.made
         self._keep_widest()
 
     def _through(
@@ -292,3 +300,11 @@ class CalibrationRun:
         for module in widest_attentions(self.first_states, self.settings.fa_amp):
             kept = [a for a in self.result.attention.get(module, []) if a.label != "FAQuant"]
             self.result.attention[module] = kept
+
+
+def _refuse_unseen(unseen: list[str], lacks: str) -> None:
+    if unseen:
+        raise CheckpointError(
+            f"{unseen[0]}: no calibration text reaches this linear ({len(unseen)} such), so it "
+            f"{lacks}"
+        )

@@ -276,6 +276,9 @@ def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> Quantiz
     if plan.solver is not None and plan.solver.takes(rule.type):
         given = Options(variant, input_params=seen)
         return scheme.assemble(linear, plan.solver(linear, rule).stored, given)
+    made = plan.calibration.made.get(linear.name) if plan.calibration else None
+    if made is not None:
+        return scheme.assemble(linear, made, Options(variant, input_params=seen))
     factors = plan.calibration.low_rank.get(linear.name) if plan.calibration else None
     if factors is not None and isinstance(scheme, Wrapper):  # the weight is the residual already
         inner = _quantize_plain(linear, scheme.inner, rule, plan)

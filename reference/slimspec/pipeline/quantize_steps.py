@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from slimspec.checkpoint import Checkpoint, CheckpointError
 from slimspec.checkpoint.publish import check_free
 from slimspec.layout import layer_names
 from slimspec.model import read_architecture
 from slimspec.model.config import DEEPSEEK
+from slimspec.model.dtype import model_numerics
 
 from .calibrate import Calibration, CalibrationRun
+from .calibration.gptq import by_gptq
 from .calibration.samples import encode_texts, read_texts
 from .calibration.source import FoldedWeights, loaded_dtype
 from .low_rank import split_model
@@ -107,6 +111,7 @@ def _calibrate(
 ) -> Calibration:
     dtype = loaded_dtype(float_model, "v1")
     settings = replace(steps.settings(), load_dtype=dtype)
+    _refuse_16_bit_gptq(float_model, rules)
     texts = read_texts(steps.texts_from) if steps.texts_from else list(steps.texts)
     if steps.needs_texts and not texts:
         raise CheckpointError("steps: some need calibration text: give calib_file or calib_texts")
@@ -121,6 +126,19 @@ def _calibrate(
         run = CalibrationRun(float_model, tokens, settings, advance)
         run.observe(rules)
     return run.result
+
+
+def _refuse_16_bit_gptq(float_model: Checkpoint, rules: Mapping[str, Rule]) -> None:
+    """GPTQ of the service multiplies float32 by the weight's dtype, and fails where they differ.
+
+    Source: msmodelslim core/quantizer/impl/gptq.py (calculate_hessian_inv); measured.
+    """
+    found = model_numerics(float_model, loaded_dtype(float_model, "v1")).dtype
+    if found != np.float32 and any(by_gptq(rule.options) for rule in rules.values()):
+        raise CheckpointError(
+            f"{float_model.path}: steps: method gptq: found {found}, expected a float32 model, as "
+            "the producer does: set torch_dtype float32 in its config.json, or take method ssz"
+        )
 
 
 def _data_free(float_model: Checkpoint, rotation: int) -> Calibration:

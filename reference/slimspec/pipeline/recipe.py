@@ -27,13 +27,17 @@ _MOST_LAYERS = 1024  # a bound for what a hostile config.json may ask for
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Modules that `match`, a glob, are quantized as `type` with `options` of `Scheme.quantize`."""
+    """Modules that `match`, a glob, are quantized as `type` with `options` of `Scheme.quantize`.
+
+    `turn` is the place among the steps of the one-click service that pass the texts one by one.
+    """
 
     match: str
     type: str
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     why: str | None = None
     source: tuple[str, ...] = ()
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The calibration run of the one-click service: a layer is finished before the next is entered.
 
-    smooth from float inputs -> prune -> ranges, with quantized weights and inputs -> cache, FAQuant
+    smooth from float inputs -> prune -> ranges and Hessians, of all linears in one turn or in one
+    after the other -> cache, FAQuant
 
 Each step runs the layer anew on all texts; the outputs of the last run enter the next layer. The
 layers that predict further tokens follow the others; they are not smoothed.
@@ -28,7 +29,7 @@ from slimspec.model.numerics import Numerics
 from slimspec.numeric import as_float32, mul
 
 from .calibration.attention import StatesRecorder, cache_params, states_params
-from .calibration.fake_linear import CalibrationLinear, takes_range
+from .calibration.fake_linear import BEHIND, CalibrationLinear, sees_texts
 from .calibration.inputs import Inputs
 from .calibration.settings import AttentionStep, CacheStep
 from .prune_model import PRUNED, prune_layer
@@ -50,7 +51,8 @@ class ServiceRun:
         """Prepare. Args: run: the model and its texts; linear: computes a layer being quantized."""
         self._run, self._rules, self._linear = run, rules, linear
         self._settings = run.settings
-        self._static = any(takes_range(rule.type) for rule in rules.values())
+        seeing = {rule.turn for rule in rules.values() if sees_texts(rule.type, rule.options)}
+        self._turns = sorted(seeing)
         self._prunes = any(rule.type == PRUNED for rule in rules.values())
         self._cache = self._settings.cache_step or CacheStep()
         step = self._settings.attention_step
@@ -70,7 +72,7 @@ class ServiceRun:
     def _predicting(self) -> Iterator[tuple[MtpParts, Layer]]:
         """Layers that predict further tokens, where a step needs to see them."""
         model = self._run.model
-        seen = self._static or self._prunes or self._step is not None
+        seen = self._turns or self._prunes or self._step is not None
         if seen and isinstance(model, Decoder) and model.architecture.mtp:
             yield from model.mtp_layers()
 
@@ -94,12 +96,12 @@ class ServiceRun:
         early = self._step is not None and self._step.first
         if early:
             out = self._heads(layer, hidden, positions, None)
-        if self._static:
+        for turn in self._turns:
+            self._linear.start(turn)
             out = self._through(layer, hidden, positions, self._linear)[0]
+        self._linear.start(BEHIND)
         if (self._step is not None and not early) or self._settings.cache:
-            self._linear.frozen = True
-            out = self._heads(layer, hidden, positions, self._linear if self._static else None)
-            self._linear.frozen = False
+            out = self._heads(layer, hidden, positions, self._linear)
         self._linear.next_layer()
         return self._through(layer, hidden, positions)[0] if out is None else out
 
@@ -134,7 +136,7 @@ class ServiceRun:
 
     def _wide(self, hidden: list[NDArray]) -> bool:
         """True where a layer runs on in float32: behind deployed linears, and what follows."""
-        return self._linear.frozen or hidden[0].dtype == np.float32
+        return self._linear.widened or hidden[0].dtype == np.float32
 
     def _absorbs(self, module: str) -> bool:
         """True for an attention whose queries meet the latent itself, as FAQuant wants it."""

@@ -19,7 +19,8 @@ from slimspec.patterns import matches_glob
 from slimspec.quantize.svd_lowrank import DEFAULT_RANK
 from slimspec.sparse.admm import DEFAULT_RATIO
 
-from .calibration.fake_linear import takes_range
+from .calibration.fake_linear import sees_texts, takes_range
+from .calibration.gptq import by_gptq
 from .calibration.settings import V1_TAKES, AttentionStep, CacheStep, Settings, SmoothStep
 from .config import read_members
 from .low_rank import SUFFIX
@@ -34,6 +35,8 @@ _NOT_MADE = {  # steps of the service -> why they are not made here
     "flatquant": "its transforms are trained",
     "autoround_quant": "its rounding is trained; quantize with method minmax or ssz",
 }
+_STORES = {"cache": "C8", "attention": "FAQuant"}  # step -> label
+_GPTQ = ("percdamp", "block_size")
 _ACTIVATIONS = ("act_method", "act_symmetric", "aggregation")  # one choice for all static linears
 
 
@@ -83,14 +86,15 @@ class Steps:
         Raises: CheckpointError: a step that takes no module.
         """
         found = {name: Rule(name, KEEP) for name in modules}
-        for step in self.linears:
+        for place, step in enumerate(self.linears):
+            turn = 0 if self.one_pass else place
             mine = [name for name in modules if step.takes(name)]
             if not mine:
                 globs = ", ".join(step.include)
                 raise CheckpointError(f"steps: {step.type}: no linear matches include {globs}")
             for name in mine:
                 if found[name].type == KEEP:
-                    found[name] = Rule(name, self._label(step), step.options)
+                    found[name] = Rule(name, self._label(step), step.options, turn=turn)
         return found
 
     def _label(self, step: LinearStep) -> str:
@@ -108,7 +112,6 @@ class Steps:
             cache_step=self.cache,
             attention=self.attention is not None,
             attention_step=self.attention,
-            dynamic_in_run=self.one_pass,
             prune_ratio=self.prune_ratio,
             rotation=self.rotation,
         )
@@ -116,8 +119,8 @@ class Steps:
     @property
     def needs_texts(self) -> bool:
         """True if a step has to see activations."""
-        static = any(takes_range(step.type) or step.type == PRUNED for step in self.linears)
-        return static or any((self.cache, self.smoothing, self.attention))
+        seen = any(sees_texts(s.type, s.options) or s.type == PRUNED for s in self.linears)
+        return seen or any((self.cache, self.smoothing, self.attention))
 
 
 def matches(module: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -178,6 +181,8 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
     kind = raw["step"]
     if kind in _ONCE and sum(other["step"] == kind for other in all_steps) > 1:
         raise CheckpointError(f"{where}: found twice, expected once")
+    if kind in _STORES:
+        _check_written(_STORES[kind], steps.producer, where)
     if kind == "quantize":
         return replace(steps, linears=(*steps.linears, _linear(raw, steps.producer, where)))
     if kind == "prune":
@@ -203,6 +208,13 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
     return replace(steps, attention=heads)
 
 
+def _check_written(label: str, producer: str, where: str) -> None:
+    try:
+        layout.rules(label, producer)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+
+
 def _members(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The members of a step, lists as tuples."""
     found = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
@@ -223,23 +235,31 @@ def _smoothing(raw: Mapping[str, Any], where: str) -> SmoothStep:
 def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:
     label = raw["type"]
     options = {k: raw[k] for k in ("method", "group_size", "symmetric") if k in raw}
+    solving = {k: raw[k] for k in _GPTQ if k in raw}
     activations = {k: raw[k] for k in _ACTIVATIONS if k in raw}
     try:
         scheme = schemes.get(label)
-        layout.rules(label, producer)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
+    _check_written(label, producer, where)
     for option in options:
         if option not in scheme.takes:
             raise CheckpointError(f"{where}: {label} does not take {option}")
-    method = options.get("method", scheme.methods[0])
-    if method not in scheme.methods:
-        known = ", ".join(scheme.methods)
+    methods = (*scheme.methods, *scheme.from_inputs)
+    method = options.get("method", methods[0])
+    if method not in methods:
+        known = ", ".join(methods)
         raise CheckpointError(f"{where}: {label}: method {method}, expected one of {known}")
+    if solving and not by_gptq(options):
+        raise CheckpointError(f"{where}: method {method} does not take {next(iter(solving))}")
+    if label == "W4A8_DYNAMIC" and "group_size" in options:
+        raise CheckpointError(
+            f"{where}: {label} of {producer} has one scale per row, no group_size"
+        )
     if activations and not takes_range(label):
         raise CheckpointError(f"{where}: {label} does not take {next(iter(activations))}")
     include, exclude = tuple(raw.get("include", ("*",))), tuple(raw.get("exclude", ()))
-    return LinearStep(label, options, include, exclude, activations)
+    return LinearStep(label, options | solving, include, exclude, activations)
 
 
 def _check_branches(steps: Steps, where: str) -> None:
@@ -247,10 +267,7 @@ def _check_branches(steps: Steps, where: str) -> None:
     if steps.needs_texts:
         raise CheckpointError(f"{where}: svd: goes with steps that need no calibration text only")
     for step in steps.linears:
-        try:
-            layout.rules(f"{step.type}{SUFFIX}", steps.producer)
-        except ValueError as error:
-            raise CheckpointError(f"{where}: svd: {error}") from None
+        _check_written(f"{step.type}{SUFFIX}", steps.producer, f"{where}: svd")
 
 
 def _check_activations(steps: Steps, where: str) -> None:

@@ -32,7 +32,8 @@ class Scheme(ABC):
 
     `bits` is the width of the weight; `takes` names the options beside `variant` and `threads`
     that the type has, every other option is refused when it is set, `methods` the values of
-    `method`; n is a multiple of `row_multiple`.
+    `method`, `from_inputs` further ones that need the inputs of the linear (`assemble` takes what
+    they make); n is a multiple of `row_multiple`.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Scheme(ABC):
     row_multiple: int = 1
     takes: frozenset[str] = frozenset()
     methods: tuple[str, ...] = METHODS
+    from_inputs: tuple[str, ...] = ()
 
     @property
     def core(self) -> Scheme:

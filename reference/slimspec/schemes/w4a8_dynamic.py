@@ -38,6 +38,7 @@ class W4A8Dynamic(Int4Scheme):
 
     label = "W4A8_DYNAMIC"
     takes = frozenset({"group_size", "method"})
+    from_inputs = ("gptq",)
     row_multiple = 8  # engines view eight codes along n as one int32 (W4A8-017)
 
     def produce(self, linear: Linear, options: Options) -> QuantizedLinear:

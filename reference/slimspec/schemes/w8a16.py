@@ -21,6 +21,7 @@ class W8A16(Scheme):
 
     label = "W8A16"
     takes = frozenset({"group_size", "symmetric", "per_tensor", "method"})
+    from_inputs = ("gptq",)
 
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""

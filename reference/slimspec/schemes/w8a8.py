@@ -34,6 +34,7 @@ class W8A8(Scheme):
     takes = frozenset(
         {"per_tensor", "activation_range", "activation_symmetric", "input_params", "method"}
     )
+    from_inputs = ("gptq",)
 
     def assemble(self, linear: Linear, weight: IntegerWeight, options: Options) -> QuantizedLinear:
         """Add the static parameters and the epilogue. Raises: ValueError without a range."""
@@ -119,15 +120,14 @@ def folded_bias(
 ) -> NDArray[np.int32]:
     """Return quant_bias int32 [n] = int32(round_half_even(bias / d - row_sums · offset)).
 
-    `bias / d` is rounded to `ratio_dtype`, everything else to float32; no bias counts as 0.
+    `bias / d` is rounded to `ratio_dtype`, everything else to float32; no bias counts as 0, and
+    where d is 0 too (an all-zero row in "v0", underflow in float16) the result is -2^31.
 
     Args: row_sums int64 [n]; offset float [1]; bias float [n] or None; d float [n] or [1].
     Source: math.md 4.1.
     """
     correction = mul(row_sums.astype(np.float32), as_float32(offset), np.float32)
-    ratio: NDArray = np.zeros(1, np.float32)
-    if bias is not None:
-        ratio = div(bias, d, ratio_dtype)
+    ratio = div(np.zeros(1, np.float32) if bias is None else bias, d, ratio_dtype)
     return to_int32(round_half_even(sub(ratio, correction, np.float32)))
 
 

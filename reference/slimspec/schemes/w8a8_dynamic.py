@@ -22,6 +22,7 @@ class W8A8Dynamic(Scheme):
 
     label = "W8A8_DYNAMIC"
     takes = frozenset({"group_size", "per_tensor", "method"})
+    from_inputs = ("gptq",)
 
     def forward(self, q: QuantizedLinear, x: NDArray) -> NDArray:
         """Return y [m, n] for x [m, k], in the dtype of x."""

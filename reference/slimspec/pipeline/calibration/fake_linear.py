@@ -8,6 +8,7 @@ pytorch/llm_ptq/llm_ptq_tools/quant_modules.py (LinearQuantizer), core/quantizer
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,19 +19,24 @@ from numpy.typing import NDArray
 from slimspec import schemes
 from slimspec.model import FloatLinear, Numerics
 from slimspec.numeric import to_dtype
+from slimspec.pipeline.prune_model import PRUNED
 from slimspec.pipeline.recipe import KEEP, Rule
 from slimspec.pipeline.shard_map import row_parallel
 from slimspec.pipeline.solvers import WeightSolver
 from slimspec.quantize.affine import dequantize_rows
 from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
 from slimspec.schemes import InputParams, Linear
+from slimspec.schemes.mx import MxScheme
 
 from .communication import SHARD, Communication, Parallel
-from .observers import RunningInput, fake_axis, fake_input, fake_tokens
+from .gptq import GptqWeights, by_gptq
+from .observers import RunningInput, fake_axis, fake_blocks, fake_fp8, fake_input, fake_tokens
 from .settings import Settings
 
-DYNAMIC = "_DYNAMIC"
+DYNAMIC, FP8 = "_DYNAMIC", "WFP8AFP8_DYNAMIC"
 EXPERTS = ".experts."
+FLOATS = (KEEP, PRUNED)
+BEHIND = sys.maxsize  # the turn in which all linears are deployed
 
 
 def takes_range(label: str) -> bool:
@@ -38,15 +44,23 @@ def takes_range(label: str) -> bool:
     return label != KEEP and "input_params" in schemes.get(label).takes
 
 
+def sees_texts(label: str, options: Mapping[str, Any]) -> bool:
+    """True for a linear that has to see texts: of a static type, or made by GPTQ."""
+    return takes_range(label) or by_gptq(options)
+
+
 class CalibrationLinear:
     """Computes every linear of a run; give it to a decoder.
+
+    Linears of "v1" take turns (`Rule.turn`): those of earlier ones are deployed, they have their
+    parameters and observe no more; those of later ones are still float.
 
     Attributes:
         inputs: what was observed, by linear.
         communication: what the ranks of a linear sent, by linear.
-        frozen: use the parameters as they are and observe no more.
-        reached: dtype of the first input that a linear saw before it was frozen, by linear; a
-            weight is made as it passes.
+        reached: dtype of the first input that a linear saw in its turn, by linear; a weight is made
+            as it passes.
+        gptq: the weights that GPTQ makes ("v1").
     """
 
     def __init__(
@@ -66,14 +80,26 @@ class CalibrationLinear:
         """
         self.communication: dict[str, Communication] = {}
         self.inputs: dict[str, RunningInput] = {}
-        self.frozen = False
+        self.gptq = GptqWeights()
         self.reached: dict[str, np.dtype[Any]] = {}
         self._numerics, self._rules, self._settings = numerics, rules, settings
         self._methods, self._solver, self._parallel = methods, solver, parallel
+        self._turn = 0
         self.next_layer()
 
+    def start(self, turn: int) -> None:
+        """Deploy the linears of earlier turns; observe those of this one."""
+        self.gptq.solve()
+        self._turn = turn
+
+    @property
+    def widened(self) -> bool:
+        """True if deployed linears give float32."""
+        return any(self._deployed(rule) and _integers(rule.type) for rule in self._rules.values())
+
     def next_layer(self) -> None:
-        """Forget the weights of the layer before."""
+        """Finish the weights of the layer before, and forget them."""
+        self.gptq.solve()
         self._float = FloatLinear(self._numerics)
         self._wide = FloatLinear(Numerics(np.float32))
         self._weights: dict[str, NDArray] = {}
@@ -85,7 +111,7 @@ class CalibrationLinear:
     def __call__(self, name: str, x: NDArray, w: NDArray, b: NDArray | None) -> NDArray:
         """Return T(Q(x)·Q(w)ᵀ + b). Args: x (t, k), w (n, k), b (n,) or None. Returns: (t, n)."""
         rule = self._rules.get(name)
-        if rule is None or not self._in_run(rule.type):
+        if rule is None or self._stays_float(rule):
             return self._float(name, x, w, b)
         if self._parallel is not None and takes_range(rule.type) and row_parallel(name):
             return self._summed(self._parallel, Linear(w, b, name), x, rule)
@@ -103,61 +129,83 @@ class CalibrationLinear:
         return sums(partial)
 
     def _one(self, name: str, x: NDArray, w: NDArray, b: NDArray | None, rule: Rule) -> NDArray:
-        if not self.frozen:
+        deployed = self._deployed(rule)
+        if not deployed:
             self.reached.setdefault(name, x.dtype)
-        compute = self._wide if self._widens(x) else self._float
+        compute = self._wide if self._widens(x, rule) else self._float
         if takes_range(rule.type):
-            x = self._static(name, x, rule.type)
-        elif rule.type.endswith(DYNAMIC) and "FP8" not in rule.type:
-            x = self._dynamic(name, x)
+            x = self._static(name, x, rule)
+        elif rule.type.endswith(DYNAMIC):
+            x = self._dynamic(name, x, rule)
+        elif isinstance(schemes.get(rule.type).core, MxScheme):
+            x = fake_blocks(x, rule.type)
         if self._solver is not None:
             self._solver.see(name, x)
+        if by_gptq(rule.options) and not deployed:
+            self.gptq.see(name, x, w, rule)
+            return compute(name, x, w, b)
         return compute(name, x, self._weight(name, w, rule), b)
 
-    def _dynamic(self, name: str, x: NDArray) -> NDArray:
+    def _dynamic(self, name: str, x: NDArray, rule: Rule) -> NDArray:
         """An input that engines quantize per token; deployed linears of "v1" do it along axis 1.
 
         That is the axis of the tokens in (text, token, column), but that of the columns where
-        experts see the tokens of all texts in one list.
+        experts see the tokens of all texts in one list, and where weights have groups.
         """
-        if not self.frozen or self._settings.variant == "v0":
+        if rule.type == FP8:
+            return fake_fp8(x, 0 if self._deployed(rule) else None)
+        if not self._deployed(rule):
             return fake_tokens(x, self._settings)
-        return fake_axis(x, 1 if EXPERTS in name else 0)
+        by_rows = EXPERTS in name or rule.options.get("group_size")
+        return fake_axis(x, 1 if by_rows else 0)
 
-    def _widens(self, x: NDArray) -> bool:
+    def _widens(self, x: NDArray, rule: Rule) -> bool:
         """True for a float32 result: of "v1" once the linear is deployed, or for such an input.
 
         Its operands keep the dtype of what they were rounded with. Source: measured on recorded
         cache scales; msmodelslim ir/w8a8_static.py, core/quantizer/linear.py.
         """
-        return self._settings.variant == "v1" and (self.frozen or x.dtype == np.float32)
+        wide = self._deployed(rule) and _integers(rule.type)
+        return wide or (self._settings.variant == "v1" and x.dtype == np.float32)
 
-    def _in_run(self, label: str) -> bool:
-        if label == KEEP:
-            return False
-        early = self._settings.variant == "v0" or self._settings.dynamic_in_run
-        return early or takes_range(label)
+    def _deployed(self, rule: Rule) -> bool:
+        return self._settings.variant == "v1" and rule.turn < self._turn
 
-    def _static(self, name: str, x: NDArray, label: str) -> NDArray:
+    def _stays_float(self, rule: Rule) -> bool:
+        """True for a linear without a type, of float weights, or of a later turn."""
+        later = self._settings.variant == "v1" and rule.turn > self._turn
+        return later or rule.type in FLOATS
+
+    def _static(self, name: str, x: NDArray, rule: Rule) -> NDArray:
         seen = self.inputs.get(name)
         if seen is None:
             seen = RunningInput(name, self._settings, self._methods(name.partition(SHARD)[0]))
             self.inputs[name] = seen
-        if self.frozen and label == "W8A8_MIX" and self._settings.variant == "v1":
-            return fake_axis(x, 0)  # the prefill way again: msmodelslim ir/w8a8_pdmix.py
-        if self.frozen and seen.params is not None:
-            return fake_input(x, seen.params, f"{name} input")
-        if label == "W8A8_MIX" and self._settings.variant == "v1":
+        mixed = rule.type == "W8A8_MIX" and self._settings.variant == "v1"
+        if self._deployed(rule):
+            if mixed:
+                return fake_axis(x, 0)  # the prefill way again: msmodelslim ir/w8a8_pdmix.py
+            if seen.params is not None:
+                return fake_input(x, seen.params, f"{name} input")
+        if mixed:
             seen.see(x)
             return fake_tokens(x, self._settings)  # math.md 2.7: the run goes the prefill way
         return seen.fake(x)
 
     def _weight(self, name: str, w: NDArray, rule: Rule) -> NDArray:
         if name not in self._weights:
-            linear = Linear(w, None, name)
-            ready = reached_rule(rule, self.reached.get(name))
-            self._weights[name] = fake_weight(linear, ready, self._settings, self._solver)
+            if by_gptq(rule.options):
+                self._weights[name] = to_dtype(self.gptq.seen_by_run(name), w.dtype)
+            else:
+                ready = reached_rule(rule, self.reached.get(name))
+                linear = Linear(w, None, name)
+                self._weights[name] = fake_weight(linear, ready, self._settings, self._solver)
         return self._weights[name]
+
+
+def _integers(label: str) -> bool:
+    """True for a type of integers, whose scales are float32."""
+    return label not in FLOATS and not any(kind in label for kind in ("MX", "FP8"))
 
 
 def reached_rule(rule: Rule, dtype: np.dtype[Any] | None) -> Rule:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec import schemes
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.numeric.arithmetic import BFLOAT16
 from slimspec.observe.activation import HISTOGRAM
@@ -21,7 +22,10 @@ from slimspec.observe.histogram_v1 import HistogramObserverV1
 from slimspec.observe.minmax import float64_mean_of_extrema, mean_of_extrema, running_extrema
 from slimspec.quantize.activation import activation_qparams
 from slimspec.quantize.affine import codes, dequantize, qparams
+from slimspec.quantize.fp8 import dequantize_fp8, fp8_scale, fp8_values, to_e4m3
+from slimspec.quantize.mx_blocks import dequantize_mx
 from slimspec.schemes import InputParams
+from slimspec.schemes.mx import MxScheme
 
 from .settings import Settings
 
@@ -117,6 +121,23 @@ def fake_axis(x: NDArray, axis: int) -> NDArray:
     lo, hi = x.min(axis=axis, keepdims=True), x.max(axis=axis, keepdims=True)
     scale, offset = qparams(lo, hi, symmetric=True, variant="v1")
     return fake_input(x, InputParams(scale, offset))
+
+
+def fake_fp8(x: NDArray, axis: int | None) -> NDArray:
+    """Round to E4M3 and bring back, with a scale for each column (axis 0) or one for all (None).
+
+    Source: math.md 12; msmodelslim ir/w8a8_fp_dynamic.py:60-70 (deployed: along axis 0),
+    core/quantizer/impl/minmax.py (ActPerTokenMinmax: one range).
+    """
+    scale = fp8_scale(np.abs(x).max(axis=axis, keepdims=True))
+    return to_dtype(dequantize_fp8(to_e4m3(fp8_values(x, scale)), scale), x.dtype)
+
+
+def fake_blocks(x: NDArray, label: str) -> NDArray:
+    """Round to the elements of an MX type in its blocks of columns, and bring back."""
+    core = schemes.get(label).core
+    assert isinstance(core, MxScheme)
+    return to_dtype(dequantize_mx(core.quantize_input(x)), x.dtype)
 
 
 def fake_tokens(x: NDArray, settings: Settings) -> NDArray:

@@ -113,8 +113,6 @@ class Settings:
         fa_amp: attentions that stay float, those with the widest values.
         attend: "eager" or "fused" attention; None for the one each producer ran.
         load_dtype: of the loaded model, None for its own.
-        dynamic_in_run: "v1": types with dynamic activations are quantized while static ones are
-            calibrated, as in one group of steps; else they come in a later step.
         lowbit: the weights that do_smooth is searched for.
         smoothing, cache_step, attention_step: more about the steps of "v1"; None where its defaults
             will do.
@@ -134,7 +132,6 @@ class Settings:
     fa_amp: int = 0
     attend: Literal["eager", "fused"] | None = None
     load_dtype: DTypeLike | None = None
-    dynamic_in_run: bool = True
     lowbit: LowBitOptions = DEFAULTS
     smoothing: SmoothStep | None = None
     cache_step: CacheStep | None = None
