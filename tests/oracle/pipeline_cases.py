@@ -37,7 +37,7 @@ from slimspec.pipeline.recipe import Rule
 from slimspec.pipeline.steps import parse_steps
 
 PROFILES = {"ascendV1": "A0", "safe_tensor": "L0"}
-SEARCHES = ("m2", "m3", "m6")  # a search may prefer a neighbouring candidate
+SEARCHES = ("m3", "m6")  # a search may prefer a neighbouring candidate
 READ_AT = "model.layers.61."
 V1_SEARCHES = ("flex_smooth_quant", "awq", "flex_awq_ssz")
 

@@ -73,12 +73,6 @@ def explained(checkpoint: Path, report: PipelineReport) -> str:
     """Why a recipe is not reproducible from text, by what the recipe does; "" if it should be."""
     case = Case(checkpoint)
     kinds = {str(step.get("type")) for step in case.steps}
-    if case.recipe.get("anti", {}).get("anti_method") == "m2":
-        return (
-            "m2 for q, k and v: by the loss of math.md 8.1 the producer's grid point is 1.02 to "
-            "1.28 times the best one, in float32 too, where no order of sums explains it (gate and "
-            "up agree): its loss is another one there, and no recording tells which"
-        )
     if report.searched:
         return "the search takes another candidate of nearly equal loss"
     if "float_sparse" in kinds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slimspec.model import Numerics
 from slimspec.quantize.awq import awq_scale, fake_scaled, linear_loss, mean_magnitude, search_awq
 from slimspec.smooth.flex import product
 from slimspec.smooth.fold import Affine
@@ -17,6 +18,7 @@ from slimspec.smooth.lowbit import (
 from slimspec.smooth.outlier_mask import mask_scale, otsu_above, otsu_below
 from slimspec.smooth.outlier_suppression import collect, search_scale, threshold_scale
 from slimspec.smooth.scales import smooth_scale, weight_scale
+from slimspec.smooth.suppression_loss import OutputLoss
 
 
 def _data(outlier: float = 60.0) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -59,14 +61,24 @@ def test_m2_is_smoothquant_while_deviations_reach_the_peak() -> None:
     seen = collect(batches)
     assert 3 * seen.std >= seen.peak
     expected = smooth_scale(seen.absmax, weight_scale(weights), 0.5)
-    assert (search_scale(seen, weights) == expected).all()
+    assert (search_scale(seen, weights, lambda _: 0.0) == expected).all()
 
 
 def test_m2_scales_the_outlier_channel_down() -> None:
     batches, weights = _data()
-    scale = search_scale(collect(batches), weights)
+    seen = collect(batches)
+    linears = [Affine(w, None) for w in weights]
+    scale = search_scale(seen, weights, OutputLoss(seen, linears, Numerics(np.float32)))
     assert scale[5] > 1
     assert scale.shape == (32,)
+
+
+def test_m2_takes_the_first_of_the_smallest_losses() -> None:
+    batches, weights = _data()
+    seen, w = collect(batches), weight_scale(weights)
+    losses = iter([5.0, 3.0, 4.0, 3.0, *[9.0] * 96])
+    found = search_scale(seen, weights, lambda _: next(losses))
+    assert (found == threshold_scale(seen, w, 1)).all()
 
 
 def test_awq_grid_starts_at_one_and_normalizes_every_candidate() -> None:

@@ -14,7 +14,7 @@ processor/anti_outlier/smooth_base.py:56-61. Multi-token prediction layers are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,10 +25,12 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.model import Architecture
 from slimspec.model.bert import EncoderLayer
 from slimspec.model.decoder import Layer
+from slimspec.model.numerics import Numerics
 from slimspec.numeric import as_float32, div, sub, to_dtype
 from slimspec.quantize.affine import Variant
 from slimspec.smooth.fold import Affine, shift_consumer
 from slimspec.smooth.outlier_suppression import Statistics, collect
+from slimspec.smooth.suppression_loss import OutputLoss
 
 from .calibration.blocks import block_loss
 from .calibration.scales import Scales, channel_middle, find_scales
@@ -151,10 +153,15 @@ def smooth_layer(
         # float32 behind deployed linears: only statistics are taken before they are narrowed
         batches = [to_dtype(x, consumers[0].dtype) for x in batches]
         rows = weights.stored(f"{graph.source}.weight").shape[0]
-        loss = None
+        loss: Callable[[NDArray], float] | None = None
         if settings.anti_method == "awq" and isinstance(layer, Layer):
             bits = settings.smoothing.w_bit if settings.smoothing else 8
             loss = block_loss(layer, graph.targets, consumers, batches, bits)
+        elif settings.anti_method == "m2":
+            linears = [
+                Affine(w, _bias(weights, t)) for t, w in zip(graph.targets, consumers, strict=True)
+            ]
+            loss = OutputLoss(statistics, linears, Numerics(consumers[0].dtype))
         scales = find_scales(
             graph.kind, architecture, settings, statistics, batches, consumers, rows, loss
         )
@@ -220,12 +227,15 @@ def _shift(weights: FoldedWeights, graph: Subgraph, statistics: Statistics, scal
     _shift_consumers(weights, graph, statistics.shift)
 
 
+def _bias(weights: FoldedWeights, module: str) -> NDArray | None:
+    return weights.stored(f"{module}.bias") if f"{module}.bias" in weights else None
+
+
 def _shift_consumers(weights: FoldedWeights, graph: Subgraph, shift: NDArray) -> None:
     """Give the linears behind a norm what a shift of their inputs takes away: bias + shift·Wᵀ."""
     for target in graph.targets:
         w = weights.stored(f"{target}.weight")
-        own = weights.stored(f"{target}.bias") if f"{target}.bias" in weights else None
-        moved = shift_consumer(Affine(w, own), shift).bias
+        moved = shift_consumer(Affine(w, _bias(weights, target)), shift).bias
         assert moved is not None
         weights.add(f"{target}.bias", moved)
 

@@ -8,6 +8,7 @@ Where three standard deviations already reach the peak, s is SmoothQuant's (math
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,7 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, sub, to_dtype
 from slimspec.numeric.power import power
-from slimspec.numeric.reduction import cascade_mean
-from slimspec.quantize.affine import codes, dequantize, qparams
 
-from .flex import product
 from .scales import SMALLEST, smooth_scale, weight_scale
 
 POINTS = 100
@@ -79,40 +77,24 @@ def threshold_scale(seen: Statistics, w: NDArray, step: int, points: int = POINT
     return np.where(ratio > dtype.type(1), scale, dtype.type(1))
 
 
-def search_scale(seen: Statistics, weights: list[NDArray], points: int = POINTS) -> NDArray:
-    """Return the scale of m2 for a norm and its linears, [k].
+def search_scale(
+    seen: Statistics,
+    weights: list[NDArray],
+    loss: Callable[[NDArray], float],
+    points: int = POINTS,
+) -> NDArray:
+    """Return the scale of m2 for a norm and its linears, [k]; the first of equal losses wins.
 
-    The loss is that of the first linear alone; the first of equal losses wins.
-    Args: weights [n_i, k]. Source: math.md 8.1 (m2).
+    Args: weights [n_i, k]; loss: of a scale [k], the producer's is `suppression_loss.OutputLoss`.
+    Source: math.md 8.1 (m2).
     """
     w = weight_scale(weights)
     if as_float32(mul(seen.std, 3, seen.std.dtype)) >= as_float32(seen.peak):
         return smooth_scale(seen.absmax, w, 0.5)
-    x = seen.first.reshape(-1, seen.first.shape[-1])
-    golden = product(x, weights[0])
     best, smallest = np.ones_like(w), np.inf
     for step in range(points):
         scale = threshold_scale(seen, w, step, points)
-        loss = _loss(x, weights[0], golden, seen.shift, scale)
-        if loss < smallest:
-            best, smallest = scale, loss
+        value = loss(scale)
+        if value < smallest:
+            best, smallest = scale, value
     return best
-
-
-def _loss(x: NDArray, w: NDArray, golden: NDArray, shift: NDArray, scale: NDArray) -> float:
-    """Return mse(y, Q(x')·Wqᵀ + shift·Wᵀ), x' = (x - shift)/s.
-
-    Q is asymmetric int8 per tensor; Wq only clips W·s/s0 to the int8 range and does not round it, a
-    defect of the producer (math.md 15, D-14).
-    """
-    dtype = x.dtype
-    moved = div(sub(x, shift, dtype), scale, dtype)
-    step, zero = qparams(moved.min(), moved.max(), bits=8, symmetric=False, variant="v0")
-    fake = dequantize(codes(moved, step, zero), step, zero)
-    scaled = mul(w, scale, dtype)
-    width = div(np.abs(scaled).max(), 127, dtype)
-    clipped = np.clip(as_float32(div(scaled, width, dtype)), np.float32(-128), np.float32(127))
-    weight = mul(to_dtype(clipped, dtype), width, dtype)
-    y = add(product(fake, weight), product(shift[None], w), dtype)
-    error = sub(golden, y, dtype)
-    return float(cascade_mean(mul(error, error, dtype).reshape(-1)))

@@ -62,7 +62,7 @@ def find_scales(
     """Return the scales of one subgraph.
 
     Args: kind: norm-linear, ov or up-down; batches: inputs of the consumers; consumers: their
-        weights [n_i, k]; rows: of the source's weight; loss: of a scale, for awq.
+        weights [n_i, k]; rows: of the source's weight; loss: of a scale, for awq and m2.
     """
     if settings.anti_method == "awq":
         assert loss is not None
@@ -72,10 +72,10 @@ def find_scales(
     if architecture.latent:
         kv_heads = heads
     if kind != "ov":
-        scale = _scale(kind, architecture, settings, seen, batches, consumers)
+        scale = _scale(kind, architecture, settings, seen, batches, consumers, loss)
         return Scales(scale, scale)
     if settings.variant == "v0" and settings.anti_method != "m6":
-        scale = _scale(kind, architecture, settings, seen, batches, consumers)
+        scale = _scale(kind, architecture, settings, seen, batches, consumers, loss)
         value_rows = scale.size if architecture.latent else rows
         columns, values = value_rows_scale(scale, value_rows, heads)
     elif settings.anti_method == "flex_awq_ssz":
@@ -88,7 +88,7 @@ def find_scales(
         joined = weight_scale(consumers)
         columns, values = grouped_max_scale(seen.absmax, joined, alpha, beta, heads, kv_heads)
     else:
-        scale = _scale(kind, architecture, settings, seen, batches, consumers)
+        scale = _scale(kind, architecture, settings, seen, batches, consumers, loss)
         columns, values = grouped_mean(scale, heads, kv_heads)
     return Scales(columns, _value_rows(values, architecture))
 
@@ -110,6 +110,7 @@ def _scale(
     seen: Statistics,
     batches: Sequence[NDArray],
     consumers: list[NDArray],
+    loss: Callable[[NDArray], float] | None,
 ) -> NDArray:
     method, a = settings.anti_method, seen.absmax
     if settings.variant == "v1":
@@ -127,7 +128,8 @@ def _scale(
     if method == "m1":
         return smooth_scale(a, weight_scale(consumers), ALPHA)
     if method == "m2":
-        return search_scale(seen, consumers)
+        assert loss is not None
+        return search_scale(seen, consumers, loss)
     if method == "m3":
         rows = seen.first.reshape(-1, seen.first.shape[-1])
         loss = linear_loss(rows, consumers, bits=settings.w_bit, symmetric=settings.w_sym)
