@@ -113,7 +113,9 @@ class CalibrationRun:
         if settings.variant == "v1":
             widen_mtp(weights, architecture)
         if settings.rotation:
-            self.result.rotation = rotate_model(weights, architecture, settings.rotation)
+            self.result.rotation = rotate_model(
+                weights, architecture, settings.rotation, defects=settings.rotation_defects
+            )
         numerics = model_numerics(float_model, settings.load_dtype)
         attend = attend_fused if settings.fuses(latent=architecture.latent is not None) else None
         if settings.cache and architecture.latent:

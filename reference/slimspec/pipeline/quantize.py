@@ -138,7 +138,7 @@ def quantize_directory(
                 overflow = _write_linear(weights, module, quantized[module], plan, writer)
                 saturated += [module] * overflow
             progress(tensor.end - tensor.begin)
-        if variant == "v1" and _lacks_head(float_model):
+        if variant == "v1" and HEAD not in weights and _lacks_head(float_model):
             writer.write(HEAD, weights.stored(EMBEDDING), "FLOAT")
         if calibration:
             write_additions(calibration, quantized, plan.profile, writer)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from slimspec.model.dtype import model_numerics
 from .calibrate import Calibration, CalibrationRun
 from .calibration.gptq import by_gptq
 from .calibration.samples import encode_texts, read_texts
+from .calibration.settings import Settings
 from .calibration.source import FoldedWeights, loaded_dtype
 from .low_rank import split_model
 from .quantize import Plan, open_float, quantize_directory
 from .quantize_config import Bar, Done, no_bar
 from .recipe import KEEP, Rule, model_quant_type, mtp_layers
-from .rotate_model import rotate_model, widen_mtp
+from .rotate_model import rotate_model, unties, widen_mtp
 from .select import service_linears
 from .steps import Steps
 
@@ -73,7 +75,7 @@ def prepare_steps(
         rules=rules,
         calibration=calibration,
         part_file_size=steps.part_file_size,
-        config=_config_changes(float_model, steps, labels),
+        config=_config_changes(float_model, steps, labels) | _untied(calibration),
     )
     return plan, done
 
@@ -89,7 +91,12 @@ def _name_routers(rules: Mapping[str, Rule]) -> None:
         )
 
 
-def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> dict[str, str]:
+def _untied(calibration: Calibration) -> dict[str, Any]:
+    """What config.json says of a head that a rotation made its own tensor."""
+    return {"tie_word_embeddings": False} if unties(calibration.weights) else {}
+
+
+def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> dict[str, Any]:
     """Members that the service sets in config.json of a DeepSeek model with W4A8_DYNAMIC.
 
     Source: msmodelslim model/deepseek_v3/model_adapter.py (ascendv1_save_postprocess).
@@ -116,7 +123,7 @@ def _calibrate(
     if steps.needs_texts and not texts:
         raise CheckpointError("steps: some need calibration text: give calib_file or calib_texts")
     if not steps.needs_texts:
-        calibration = _data_free(float_model, settings.rotation)
+        calibration = _data_free(float_model, settings)
         if steps.rank:
             calibration.low_rank = split_model(calibration.weights, rules, steps.rank)
         return calibration
@@ -141,15 +148,20 @@ def _refuse_16_bit_gptq(float_model: Checkpoint, rules: Mapping[str, Rule]) -> N
         )
 
 
-def _data_free(float_model: Checkpoint, rotation: int) -> Calibration:
+def _data_free(float_model: Checkpoint, settings: Settings) -> Calibration:
     """What steps leave that see no activations."""
     calibration = Calibration(FoldedWeights(float_model, loaded_dtype(float_model, "v1")))
     config = float_model.config.value if float_model.config else {}
-    if rotation or mtp_layers(config):
+    if settings.rotation or mtp_layers(config):
         architecture = read_architecture(float_model.config, str(float_model.path))
         widen_mtp(calibration.weights, architecture)
-        if rotation:
-            calibration.rotation = rotate_model(calibration.weights, architecture, rotation)
+        if settings.rotation:
+            calibration.rotation = rotate_model(
+                calibration.weights,
+                architecture,
+                settings.rotation,
+                defects=settings.rotation_defects,
+            )
     return calibration
 
 

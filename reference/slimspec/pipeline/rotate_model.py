@@ -32,6 +32,7 @@ from .calibration.source import Fold, FoldedWeights
 
 SHIFTED_HEADS = ("qwen2",)  # whose heads take the shifted form
 MLP = ".mlp"
+EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 MTP_PARTS = ("enorm", "hnorm", "eh_proj", "embed_tokens", "shared_head.norm", "shared_head.head")
 
 
@@ -62,22 +63,30 @@ class Turn:
 
 
 def rotate_model(
-    weights: FoldedWeights, a: Architecture, block_size: int = -1
+    weights: FoldedWeights, a: Architecture, block_size: int = -1, *, defects: bool = False
 ) -> NDArray[np.float32]:
     """Put the rotations into the folds of every tensor; return that of the residual stream.
 
-    Args: block_size: of the blocks along the diagonal, -1 for one block.
+    A head tied to the embedding takes the last norm's weight, the embedding does not: it becomes a
+    tensor of its own, and config.json must say so (`unties`).
+
+    Args: block_size: of the blocks along the diagonal, -1 for one block; defects: do as the tool,
+        which leaves them one tensor and folds into it what either would take: (E·R·diag(g))·R. The
+        model is broken then.
     Returns: [hidden, hidden]. Raises: CheckpointError: a model it does not suit, a size without a
         Hadamard matrix or that the block does not divide.
     """
     if a.model_type == "bert":
         raise CheckpointError(f"{a.where}: rotate: an encoder with LayerNorm cannot be rotated")
-    if a.tied:
-        raise CheckpointError(
-            f"{a.where}: rotate: the head takes the last norm's weight, the embedding does not, so "
-            "they cannot stay one tensor; store lm_head.weight and set tie_word_embeddings false"
-        )
-    return _Model(weights, a, block_size).rotate()
+    if a.tied and not defects:
+        weights.spool(f"{HEAD}.weight", weights.stored(f"{EMBEDDING}.weight"))
+    head = EMBEDDING if a.tied and defects else HEAD
+    return _Model(weights, a, block_size, head).rotate()
+
+
+def unties(weights: FoldedWeights) -> bool:
+    """True if a rotation gave the model a head of its own."""
+    return f"{HEAD}.weight" in weights.replaced
 
 
 def widen_mtp(weights: FoldedWeights, a: Architecture) -> None:
@@ -98,8 +107,8 @@ def widen_mtp(weights: FoldedWeights, a: Architecture) -> None:
 class _Model:
     """Writes folds for one model."""
 
-    def __init__(self, weights: FoldedWeights, a: Architecture, block_size: int) -> None:
-        self._weights, self._a, self._block = weights, a, block_size
+    def __init__(self, weights: FoldedWeights, a: Architecture, block_size: int, head: str) -> None:
+        self._weights, self._a, self._block, self._head = weights, a, block_size, head
         self._inner: dict[str, list[str]] = defaultdict(list)  # of "model.layers.N.mlp"
         for name in weights.names():
             layer, found, inner = name.partition(MLP)
@@ -109,8 +118,8 @@ class _Model:
     def rotate(self) -> NDArray[np.float32]:
         a = self._a
         self._stream = self._matrix("hidden_size", a.hidden)
-        self._turn("model.embed_tokens", "inputs", self._stream)
-        self._read("model.norm", "lm_head")
+        self._turn(EMBEDDING, "inputs", self._stream)
+        self._read("model.norm", self._head)
         for layer in range(a.layers + a.mtp):
             self._layer(f"model.layers.{layer}")
         for prefix in mtp_prefixes(a, self._weights) if a.mtp else ():

@@ -65,6 +65,7 @@ class Steps:
     """What to do; see the schema.
 
     `rotation` is the block size, `rank` that of float branches beside linears; 0 for none.
+    `rotation_defects`: as in `Settings`.
     """
 
     producer: str = "A1"
@@ -73,6 +74,7 @@ class Steps:
     part_file_size: float = 4
     one_pass: bool = True
     rotation: int = 0
+    rotation_defects: bool = False
     smoothing: SmoothStep | None = None
     linears: tuple[LinearStep, ...] = ()
     cache: CacheStep | None = None
@@ -114,6 +116,7 @@ class Steps:
             attention_step=self.attention,
             prune_ratio=self.prune_ratio,
             rotation=self.rotation,
+            rotation_defects=self.rotation_defects,
         )
 
     @property
