@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimspec.numeric.reduction import cascade_mean, cascade_sum
+from slimspec.numeric.reduction import cascade_mean, cascade_sum, column_mean, column_sum
 
 
 def _chain(values: list[np.float32]) -> np.float32:
@@ -35,19 +35,21 @@ def _chain(values: list[np.float32]) -> np.float32:
     return digits[0]
 
 
+def _four_chains(terms: list[np.float32]) -> np.float32:
+    """Add four interleaved chains; what fills no round of four comes after the first chain."""
+    even = len(terms) - len(terms) % 4
+    chains = [_chain(terms[i:even:4]) if even else np.float32(0) for i in range(4)]
+    total = chains[0]
+    for value in (*terms[even:], *chains[1:]):
+        total = np.float32(total + value)
+    return total
+
+
 def _literal(x: np.ndarray) -> np.float32:
     """Sum float32 x [k] lane by lane, one scalar at a time."""
     width = 8 if x.size >= 8 else 1
     vectors = x.size // width
-    lanes = []
-    for lane in range(width):
-        terms = list(x[lane : vectors * width : width])
-        even = vectors - vectors % 4
-        chains = [_chain(terms[i:even:4]) if even else np.float32(0) for i in range(4)]
-        total = chains[0]
-        for value in (*terms[even:], *chains[1:]):
-            total = np.float32(total + value)
-        lanes.append(total)
+    lanes = [_four_chains(list(x[lane : vectors * width : width])) for lane in range(width)]
     if width == 1:
         return lanes[0]
     total = np.float32(0)
@@ -96,3 +98,27 @@ def test_sum_over_no_columns_is_zero_and_shape_is_kept() -> None:
 def test_float64_is_refused() -> None:
     with pytest.raises(TypeError):
         cascade_sum(np.zeros(3))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 8, 20, 70])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 7, 8, 31, 32, 40, 64, 80])
+def test_columns_add_row_by_row_in_blocks_and_in_four_chains_beside_them(
+    rows: int, columns: int
+) -> None:
+    x = np.random.default_rng(rows).standard_normal((rows, columns)).astype(np.float32)
+    block = 32 if columns >= 8 else 4
+    found = column_sum(x)
+    for j in range(columns):
+        terms = list(x[:, j])
+        in_block = j < columns - columns % block
+        literal = (
+            _literal(x[:, 0]) if columns == 1 else (_chain if in_block else _four_chains)(terms)
+        )
+        assert found[j] == literal
+    assert (column_mean(x) == found / np.float32(rows)).all()
+
+
+def test_column_mean_of_16_bits_rounds_once() -> None:
+    x = np.float16([[2048, 1], [2049, 1], [2, 2]])  # 2049 is 2048 in float16
+    assert column_mean(x).tolist() == [np.float16(4098 / 3), np.float16(4 / 3)]
+    assert column_mean(x).dtype == np.float16

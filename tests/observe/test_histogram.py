@@ -169,3 +169,12 @@ def test_layout_of_the_batch_does_not_matter() -> None:
     straight.update(x)
     turned.update(np.asfortranarray(x)[::-1])
     assert straight.range() == turned.range()
+
+
+@pytest.mark.parametrize("size", [2, 1 << 14])
+def test_a_range_too_wide_to_count_in_float32_is_refused(size: int) -> None:
+    x = np.full(size, 1e38, np.float32)
+    x[0] = -1e38
+    with pytest.raises(ValueError, match=r"-1e\+38 to 1e\+38: too wide for 2048 bins"):
+        histc(x, BINS, x.min(), x.max())
+    assert histc(x, 1, x.min(), x.max()).tolist() == [size]

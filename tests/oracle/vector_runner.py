@@ -98,6 +98,8 @@ def _judge(
 
 
 def _expected(entry: Any, tensors: Tensors) -> np.ndarray:
+    if "list" in entry:
+        return np.asarray([_expected(item, tensors) for item in entry["list"]])
     return tensors[entry["tensor"]] if "tensor" in entry else np.asarray(entry["value"])
 
 

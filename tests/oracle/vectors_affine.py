@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from slimspec.numeric import to_dtype
+from slimspec.numeric import as_float32, to_dtype
+from slimspec.observe.histogram_v1 import HistogramObserverV1
 from slimspec.observe.minmax import float64_mean_of_extrema, running_extrema
 from slimspec.quantize.activation import activation_qparams
 from slimspec.quantize.affine import codes, common_dtype, dequantize, qparams, quantize
@@ -155,6 +156,8 @@ def v1_act_quantizers(case: Case, tensors: Tensors) -> Outputs:
     """
     p = case["params"]
     xs = [tensors[item["tensor"]] for item in case["in"]["xs"]["list"]]
+    if p["method"] == "histogram":
+        return _act_histogram(xs, p["symmetric"])
     mean = p["ext"].get("aggregation_type") == "mean"
     join = float64_mean_of_extrema if mean else running_extrema
     history = []
@@ -170,6 +173,19 @@ def v1_act_quantizers(case: Case, tensors: Tensors) -> Outputs:
         if p["scope"] == "pd_mix":
             used = activation_qparams(*running_extrema([x]), symmetric=True, variant="v1")
         y = dequantize(quantize(x, *used), *used)
+        history.append({"scale": scale, "offset": offset, "y": y})
+    return {"history": history}
+
+
+def _act_histogram(xs: list[np.ndarray], symmetric: bool) -> Outputs:
+    """The clip of all batches gives the parameters; what it quantizes is clamped to it too."""
+    observer, history = HistogramObserverV1(), []
+    for x in xs:
+        observer.update(x)
+        lo, hi = (np.atleast_1d(bound) for bound in observer.range())
+        scale, offset = qparams(lo, hi, symmetric=symmetric, variant="v1")
+        y = to_dtype(dequantize(quantize(x, scale, offset), scale, offset), x.dtype)
+        y = to_dtype(np.clip(*(as_float32(to_dtype(v, x.dtype)) for v in (y, lo, hi))), x.dtype)
         history.append({"scale": scale, "offset": offset, "y": y})
     return {"history": history}
 
@@ -215,3 +231,15 @@ VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {
     "v1_saver_on_w4a8_dynamic": v1_save_w4a8,
     "v1_saver_on_w8a8_static": v1_save_w8a8,
 }
+
+
+def _zero_of_either_sign(
+    case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray
+) -> np.ndarray:
+    """min(-0, 0) of torch is -0 in a lane of a vector and 0 beside it: so is an unsigned offset."""
+    signed = np.signbit(found) == np.signbit(expected)
+    lo = np.broadcast_to(_input(case, tensors, "min_val"), found.shape)
+    return (found == expected) & (signed | ((lo == 0) & np.signbit(lo)))
+
+
+BOUNDS = {"v1_calculate_qparam_int_maxbound": {"offset": (_zero_of_either_sign, 1.0)}}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from slimspec.matmul.deq_word import parse_quant_param
+from slimspec.quantize.affine import Variant
 from slimspec.quantize.minmax import IntegerWeight
 from slimspec.schemes import InputParams, Linear, Options, get
 from slimspec.schemes.w8a8 import epilogue, to_int32
@@ -81,6 +82,16 @@ def test_overflow_to_infinity_gives_the_integer_the_files_have() -> None:
     assert found[0] == -(2**31)
     _, found = epilogue(weight, given, np.float16([1]), "v0")
     assert 0 < found[0] < 2**31 - 1
+
+
+@pytest.mark.parametrize("variant", ["v0", "v1"])
+def test_row_without_scale_gives_the_least_integer_with_or_without_bias(variant: Variant) -> None:
+    """0 / 0 is NaN; the other row keeps -row sum · offset."""
+    weight = IntegerWeight(np.int8([[0], [3]]), np.float32([[0], [1]]), None)  # type: ignore[arg-type]
+    given = InputParams(np.float32([0.5]), np.float32([2]))
+    for bias in (None, np.zeros(2, np.float32)):
+        _, found = epilogue(weight, given, bias, variant)
+        assert found.tolist() == [-(2**31), -6]
 
 
 def test_conversion_to_int32_has_one_value_for_everything_that_does_not_fit() -> None:

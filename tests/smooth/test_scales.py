@@ -65,6 +65,16 @@ def test_grouped_scales_repeat_per_query_head_and_refuse_sizes_that_do_not_divid
             grouped_mean(scale, heads, kv_heads)
 
 
+def test_seven_sharing_heads_are_added_one_after_the_other() -> None:
+    scale = np.random.default_rng(2).uniform(0.1, 9, 28 * 64).astype(np.float32)
+    _, v = grouped_mean(scale, 28, 4)
+    for i, group in enumerate(scale.reshape(4, 7, 64)):
+        total = group[0]
+        for head in group[1:]:
+            total = (total.astype(np.float64) + head).astype(np.float32)
+        assert (v[64 * i : 64 * i + 64] == total / np.float32(7)).all()
+
+
 def test_as_many_kv_heads_as_heads_change_nothing() -> None:
     scale = np.random.default_rng(0).uniform(1, 2, 24).astype(np.float32)
     o, v = grouped_mean(scale, 4, 4)

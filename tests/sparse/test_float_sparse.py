@@ -43,6 +43,16 @@ def test_every_finite_float16_is_its_mantissa_times_its_power() -> None:
     assert np.array_equal(back.view(np.uint16), FINITE.view(np.uint16))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 10, 12])
+def test_infinity_has_the_exponent_past_the_largest_and_stays_infinite(bits: int) -> None:
+    w = np.float16([np.inf, -np.inf])
+    mantissa, exponent = split_float16(w)
+    assert mantissa.tolist() == w.tolist()
+    assert exponent.tolist() == [16, 16]
+    assert reduce_mantissa(w, bits=bits).tolist() == w.tolist()
+    assert reduce_mantissa(w.astype(F32), np.ones(2, bool), bits=bits).tolist() == w.tolist()
+
+
 def reduced_by_bits(u: int, keep: bool, bits: int) -> int:
     """Return the reduced float16 pattern from the pattern, in integers only."""
     sign, exponent, fraction = u & 0x8000, u >> 10 & 31, u & 0x3FF

@@ -125,3 +125,30 @@ def cascade_mean(x: NDArray) -> NDArray:
     dtype = model_dtype(x.dtype)
     total = cascade_sum(as_float32(x))
     return to_dtype(np.asarray(total / np.float32(x.shape[-1])), dtype)
+
+
+def column_sum(x: NDArray) -> NDArray:
+    """Return the sum over axis 0 in torch's order, which depends on the column.
+
+    Blocks of 32 columns (of 4, if there are fewer than 8) add row by row, in cascading levels; the
+    columns left over add in four interleaved chains. One column alone is a contiguous row.
+    Args: x [r, c] float32, c contiguous. Returns: [c] float32.
+    Source: pytorch SumKernel.cpp (vectorized_outer_sum, scalar_outer_sum).
+    """
+    columns = x.shape[1]
+    if columns == 1:
+        return cascade_sum(x.T)
+    block = INTERLEAVED * LANES if columns >= LANES else INTERLEAVED
+    even = columns // block * block
+    with np.errstate(all="ignore"):
+        return np.concatenate([_cascade(x[None, :, :even])[0], _interleaved(x[None, :, even:])[0]])
+
+
+def column_mean(x: NDArray) -> NDArray:
+    """Return the mean over axis 0: float32 sum and division, rounded once to x's dtype.
+
+    Args: x [r, c] float32, float16 or bfloat16, r >= 1. Returns: [c], dtype of x.
+    Raises: TypeError for other dtypes. Source: as `cascade_mean`.
+    """
+    dtype = model_dtype(x.dtype)
+    return to_dtype(column_sum(as_float32(x)) / np.float32(x.shape[0]), dtype)

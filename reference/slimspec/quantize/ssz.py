@@ -45,8 +45,9 @@ def quantize_ssz(
     """Quantize the rows of `w` symmetrically with a scale improved from min-max.
 
     Stops after `steps` rounds, or when no row has both (best - m)/max(best, 1e-4) >= 1e-10 and
-    |best - m| >= 1e-10, m being the mean squared error of the round. A row keeps the scale of the
-    smallest m. Codes go to [-2^(bits-1), 2^(bits-1) - 1].
+    |best - m| >= 1e-10, m being the mean squared error of the round. In float16 1e-10 is 0, so that
+    it stops only when every row got worse. A row keeps the scale of the smallest m. Codes go to
+    [-2^(bits-1), 2^(bits-1) - 1].
     Args: w [n, k] float32, float16 or bfloat16; steps >= 1 (ext.step of the producer);
         error_dtype of the squared errors, which decide: the dtype of the activations that pass
         while the weight is made, float32 where none do (`schemes.weights.ssz_weight`).
@@ -90,7 +91,8 @@ def _improving(best: NDArray, error: NDArray) -> bool:
     gain = sub(best, error, best.dtype)
     bounded = to_dtype(np.maximum(as_float32(best), _SMALLEST_ERROR), best.dtype)
     relative = as_float32(div(gain, bounded, best.dtype))
-    settled = (relative < _CONVERGED) | (np.abs(as_float32(gain)) < _CONVERGED)
+    converged = as_float32(to_dtype(_CONVERGED, best.dtype))
+    settled = (relative < converged) | (np.abs(as_float32(gain)) < converged)
     return not settled.all()
 
 

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from slimspec.numeric import as_float32, div, to_dtype
 from slimspec.numeric.power import power
-from slimspec.numeric.reduction import cascade_mean
+from slimspec.numeric.reduction import column_mean
 
 SMALLEST = 1e-5
 
@@ -73,7 +73,7 @@ def grouped_mean(scale: NDArray, heads: int, kv_heads: int) -> tuple[NDArray, ND
     Raises: ValueError if the sizes do not divide. Source: math.md 8.1 (GQA), 8.2.
     """
     view = _by_kv_head(scale, heads, kv_heads)  # (kv_heads, group, d)
-    v = cascade_mean(np.moveaxis(view, 1, 2))  # (kv_heads, d)
+    v = np.stack([column_mean(group) for group in view])  # (kv_heads, d)
     return _spread(v, heads // kv_heads), v.reshape(-1)
 
 

@@ -1,6 +1,7 @@
 """Fewer mantissa bits for float16 weights, so that the tile codec finds repeated bytes.
 
-    w = ±m · 2^e, 1 <= m < 2;  subnormal: m = |w| · 2^15, e = -15;  zero: m = 0, e = 0
+    w = ±m · 2^e, 1 <= m < 2;  subnormal: m = |w| · 2^15, e = -15;  zero: m = 0, e = 0;
+    infinity: m = inf, e = 16
 
 Source: facts/math.md 7.3 (quantize_l2).
 """
@@ -14,6 +15,7 @@ from slimspec.sparse.outliers import Mask
 KEEP_BITS = 2
 SMALLEST_NORMAL = -14  # exponent of the smallest normal float16
 SUBNORMAL = -15
+INFINITE = 16
 POWERS_BELOW = -10  # exponents under keep_bits + this become powers of two
 
 Float16 = NDArray[np.float16]
@@ -29,7 +31,7 @@ def split_float16(w: Float16) -> tuple[Float16, NDArray[np.int32]]:
     fraction, exponent = np.frexp(size)  # fraction in [1/2, 1)
     subnormal = size < np.float32(2.0**SMALLEST_NORMAL)
     mantissa = np.where(subnormal, np.ldexp(size, -SUBNORMAL), np.ldexp(fraction, 1))
-    power = np.where(subnormal, SUBNORMAL, exponent - 1)
+    power = np.where(subnormal, SUBNORMAL, np.where(np.isinf(size), INFINITE, exponent - 1))
     signed = np.copysign(mantissa, as_float32(w)).astype(np.float16)
     return signed, np.where(size == 0, 0, power).astype(np.int32)
 
