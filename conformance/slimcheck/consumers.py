@@ -74,6 +74,13 @@ class Consumer:
         last = at(when.until) if when.until else len(self.versions) - 1
         return first <= at(version) <= last and (not soc or not when.socs or soc in when.socs)
 
+    def fate(self, layer: str, version: str) -> Otherwise:
+        """What becomes of a label that is not loaded for a kind of layer."""
+        for row in self.otherwise:
+            if (not row.layers or layer in row.layers) and self.holds(row.when, version):
+                return row
+        raise ValueError(f"{self.name} {version}: no `otherwise` for {layer}")
+
     def binds(self, requirement: str, scope: Sequence[str], version: str) -> bool:
         """Whether a requirement with `scope.consumers` speaks of this engine."""
         for row in self.requirements:
@@ -215,7 +222,7 @@ def _consumer(raw: dict[str, Any]) -> Consumer:
         labels=tuple(map(read.labels, raw["labels"])),
         otherwise=tuple(map(read.otherwise, raw["otherwise"])),
         descriptions=tuple(described["names"]),
-        no_description=Otherwise((), described["verdict"], described["effect"]),
+        no_description=read.otherwise(described),
         models=tuple(map(read.models, raw.get("models", ()))),
         containers=tuple(map(read.containers, raw.get("containers", ()))),
         names=tuple(map(read.names, raw.get("names", ()))),

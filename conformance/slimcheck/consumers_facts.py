@@ -40,6 +40,7 @@ class Otherwise:
     layers: tuple[str, ...]
     verdict: str
     effect: str
+    when: When
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def labels(raw: Mapping[str, Any]) -> Labels:
 
 
 def otherwise(raw: Mapping[str, Any]) -> Otherwise:
-    return Otherwise(tuple(raw.get("layers", ())), raw["verdict"], raw["effect"])
+    return Otherwise(tuple(raw.get("layers", ())), raw["verdict"], raw["effect"], when(raw))
 
 
 def models(raw: Mapping[str, Any]) -> Models:

@@ -61,7 +61,8 @@ def _engines() -> Iterator[str]:
         yield ""
         for fate in engine.otherwise:
             about = f" ({', '.join(fate.layers)})" if fate.layers else ""
-            yield f"- any other label{about}: {fate.verdict}; {fate.effect}"
+            window = f" ({_when(fate.when)})" if fate.when != When() else ""
+            yield f"- any other label{about}{window}: {fate.verdict}; {fate.effect}"
         names = ", ".join(f"`{name}`" for name in engine.descriptions)
         lack = engine.no_description
         yield f"- description: {names}; without: {lack.verdict}, {lack.effect}"

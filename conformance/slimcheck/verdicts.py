@@ -123,7 +123,7 @@ def _labels(choice: Choice, seen: Seen, soc: str) -> Iterator[Says]:
             if not soc and set(needed) != set(engine.socs):
                 yield Says(OK, f"{label} needs {' or '.join(needed)}")
             continue
-        fate = next(o for o in engine.otherwise if not o.layers or layer in o.layers)
+        fate = engine.fate(layer, choice.version)
         elsewhere = _elsewhere(choice, label, layer)
         yield Says(fate.verdict, f"{label} ({layer}): {fate.effect}{elsewhere}")
 

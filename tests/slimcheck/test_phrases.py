@@ -114,8 +114,8 @@ def test_effects_of_engines_are_found_within_their_sentences() -> None:
         ("shape [64, 2]", "形状 [64, 2]"),
         ("F32 or I64", "F32 或 I64"),
         (
-            "W8A16 (linear): has no such scheme; 310P has",
-            "W8A16（线性层）：没有这种方案；310P 支持",
+            "W8A16 (moe): has no such linear type; 310P has",
+            "W8A16（专家）：没有这种线性层类型；310P 支持",
         ),
         ("label 'no such file'", "标签 'no such file'"),
         ("model.layers.0.mlp.weight", "model.layers.0.mlp.weight"),
