@@ -139,6 +139,20 @@ def test_calibrator_api_smooths_norms_first_and_linears_with_m4_and_m6_only(buil
     ]
 
 
+@pytest.mark.parametrize("method", ["m4", "m6"])
+def test_calibrator_api_goes_back_to_front_where_it_is_told_the_parts(
+    build: Build, method: str
+) -> None:
+    assert kinds(build("qwen3", "float32"), "v0", method) == [
+        ("up-down", "mlp.up_proj"),
+        ("ov", "self_attn.v_proj"),
+        ("norm-linear", "input_layernorm"),
+        ("norm-linear", "post_attention_layernorm"),
+    ]
+    attention = [("ov", "self_attn.v_proj"), ("norm-linear", "input_layernorm")]
+    assert kinds(build("qwen3_moe", "float32"), "v0", method) == attention
+
+
 def test_one_click_service_smooths_the_experts_of_latent_models(build: Build) -> None:
     folder = build("deepseek_v3", "float32")
     run = CalibrationRun(open_float(folder), TOKENS, Settings("v1", anti_method="m4"))
@@ -288,6 +302,24 @@ def test_norms_get_float32_biases_of_zero_but_not_with_m6(build: Build) -> None:
         assert not bias.any()
     settings = Settings("v0", anti_method="m6")
     assert add_norm_biases(run.result.weights, settings) == []
+
+
+def test_m4_of_qwen3_takes_square_roots_and_moves_shifts_into_biases(build: Build) -> None:
+    """A second formula in float64, as above; the value projection is already divided by its own."""
+    folder = build("qwen3", "float32")
+    run = smoothed(folder, "v0", "m4")
+    weights, model, texts = run.result.weights, open_float(folder), first_inputs(folder)
+    names = [f"model.layers.0.self_attn.{part}_proj" for part in "qkv"]
+    scale = model.tensor(f"{NORM}.weight") / weights.stored(f"{NORM}.weight").astype(np.float64)
+    folded = [weights.stored(f"{name}.weight") / scale for name in names]
+    w = np.max([np.abs(x).max(axis=0) for x in folded], axis=0)
+    a = np.max([np.abs(x).max(axis=0) for x in texts], axis=0).astype(np.float64)
+    assert np.allclose(scale, np.sqrt(a / w), rtol=2e-6, atol=0)
+    low, high = (np.array([f(x, axis=0) for x in texts]) for f in (np.min, np.max))
+    middle = (low.min(axis=0).astype(np.float64) + high.max(axis=0)) / 2
+    assert np.allclose(weights.stored(f"{NORM}.bias"), -middle / scale, rtol=1e-5, atol=1e-6)
+    expected = model.tensor(f"{names[1]}.weight").astype(np.float64) @ middle
+    assert np.allclose(weights.stored(f"{names[1]}.bias"), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_shift_of_latent_attention_moves_into_biases(build: Build) -> None:

@@ -4,8 +4,9 @@
     ov            rows of the value projection / s;  o_proj: W·s
     up-down       rows of up_proj / s;  down_proj: W·s
 
-The Calibrator API ("v0") smooths norm-linear first, the one-click service ("v1") goes back to
-front: up-down, ov, norm-linear, each on weights that the one before has already scaled.
+The Calibrator API ("v0") smooths norm-linear first. The one-click service ("v1"), and "v0" on
+models it is told, go back to front: up-down, ov, norm-linear, each on weights that the one before
+has already scaled.
 
 Source: math.md 8.1, 8.2; seeds 002 (back-to-front smoothing); msmodelslim
 pytorch/llm_ptq/model/deepseek_v2/deepseek_v2.py, model/deepseek_v3/model_adapter.py:259-330,
@@ -33,7 +34,7 @@ from slimspec.smooth.outlier_suppression import Statistics, collect
 from slimspec.smooth.suppression_loss import OutputLoss
 
 from .calibration.blocks import block_loss
-from .calibration.scales import Scales, channel_middle, find_scales
+from .calibration.scales import Scales, channel_middle, find_scales, told
 from .calibration.settings import LOWBIT, V1_KINDS, V1_METHODS, Settings, SmoothStep
 from .calibration.source import Fold, FoldedWeights, Where
 from .steps import matches
@@ -69,7 +70,7 @@ def subgraphs(
         globs = settings.smoothing.include, settings.smoothing.exclude
         found = [g for g in found if matches(g.source, *globs)]
     present = [g for g in found if all(f"{m}.weight" in weights for m in (g.source, *g.targets))]
-    back_to_front = settings.variant == "v1" or architecture.latent is not None
+    back_to_front = settings.variant == "v1" or told(architecture)
     order: tuple[Kind, ...] = ("norm-linear", "ov", "up-down")
     order = ("up-down", "ov", "norm-linear") if back_to_front else order
     return sorted(present, key=lambda g: order.index(g.kind))
@@ -182,10 +183,10 @@ def smooth_layer(
 
 
 def _shifts(a: Architecture, graph: Subgraph, settings: Settings) -> bool:
-    """do_smooth shifts every norm, m4 those of latent attention, but not the one of kv_b."""
+    """do_smooth shifts every norm, m4 those of models it is told, but not the one of kv_b."""
     if settings.anti_method == LOWBIT:
         return graph.kind == "norm-linear"
-    asked = settings.variant == "v0" and settings.anti_method == "m4" and a.latent is not None
+    asked = settings.variant == "v0" and settings.anti_method == "m4" and told(a)
     return asked and graph.kind == "norm-linear" and "kv_b" not in graph.targets[0]
 
 

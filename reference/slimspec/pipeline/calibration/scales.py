@@ -37,8 +37,9 @@ from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit
 
 from .settings import LOWBIT, V1_ALPHA, Settings, SmoothStep
 
-ALPHA = 0.5  # m1, and m4 on latent attention
+ALPHA = 0.5  # m1, and m4 on models the Calibrator API is told
 ITER_ALPHA = 0.9  # m4
+TOLD = ("qwen3", "qwen3_moe")
 _DECIDING = 3  # linears behind one norm that flex_awq_ssz searches with
 
 
@@ -47,6 +48,16 @@ class Scales(NamedTuple):
 
     columns: NDArray
     source: NDArray
+
+
+def told(architecture: Architecture) -> bool:
+    """True for models whose parts the Calibrator API is told, layer by layer; others it traces.
+
+    Those are smoothed back to front, and m4 takes other values. Source: the calls of `iter_smooth`
+    and `flex_smooth` of runs on Qwen3 and Qwen3-MoE; msmodelslim
+    pytorch/llm_ptq/model/deepseek_v2/deepseek_v2.py.
+    """
+    return architecture.latent is not None or architecture.model_type in TOLD
 
 
 def find_scales(
@@ -135,7 +146,7 @@ def _scale(
         loss = linear_loss(rows, consumers, bits=settings.w_bit, symmetric=settings.w_sym)
         return search_awq(mean_magnitude(rows), loss)[0]
     if method == "m4":
-        alpha = ALPHA if architecture.latent else ITER_ALPHA
+        alpha = ALPHA if told(architecture) else ITER_ALPHA
         return smooth_scale(a, weight_scale(consumers), alpha)
     if method == "m5":
         low, high = _extremes(batches)
