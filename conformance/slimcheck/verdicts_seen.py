@@ -148,14 +148,19 @@ def _kinds(context: "Context", read: bool) -> Iterator[Kind]:
             yield Kind(label, layer, cls.shapes, env, names, leaf, nonzero)
 
 
-def _nonzero(context: "Context", cls: "ModuleClass", members: Sequence[str]) -> frozenset[str]:
-    """Offsets and biases of the class that are not all zero."""
+def _nonzero(
+    context: "Context", cls: "ModuleClass", members: Sequence[str]
+) -> frozenset[str] | None:
+    """Offsets and biases of the class that are not all zero; None where some are not asked for."""
     found = set()
-    for suffix in cls.tensors:
-        if suffix in _READ and any(
-            _is_nonzero(context, f"{member}.{suffix}") for member in members
-        ):
-            found.add(suffix)
+    for suffix in _READ:
+        if suffix in cls.tensors:
+            names = [f"{member}.{suffix}" for member in members]
+            asked = [name for name in names if context.checkpoint.is_asked(name)]
+            if any(_is_nonzero(context, name) for name in asked):
+                found.add(suffix)
+            elif len(asked) < len(names):
+                return None
     return frozenset(found)
 
 

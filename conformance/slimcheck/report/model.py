@@ -83,6 +83,8 @@ def build(
     progress: Progress | None = None,
 ) -> Report:
     """Judge a directory and report."""
+    if options.only_shards:
+        checkpoint.narrow(options.only_shards)
     comparisons: list[Comparison] = []
     contexts = contexts_of(checkpoint, options)
     results = judge(checkpoint, options, progress, comparisons, contexts)

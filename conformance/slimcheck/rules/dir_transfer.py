@@ -54,7 +54,7 @@ def _users(audience: int) -> str:
 
 @rule("DIR-028", reads=True)
 def weights_have_their_digest(ck: Context) -> Iterator[Finding]:
-    """A file that goes on behind its tensors has a finding for that; it may go on for terabytes."""
+    """Of shards that are asked for and end with their tensors: others may go on for terabytes."""
     listed = _listed(ck)
     here = {shard.name for shard in ck.checkpoint.shards}
     endless = {s.name for s in ck.checkpoint.shards if any(d.code == _LONGER for d in s.defects)}
@@ -63,7 +63,7 @@ def weights_have_their_digest(ck: Context) -> Iterator[Finding]:
             yield Finding(
                 "DIR-028", "absent", "no such file", "the file that it lists", (name,), source
             )
-    names = sorted((listed.keys() & here) - endless)
+    names = sorted((listed.keys() & ck.checkpoint.asked) - endless)
     with ThreadPoolExecutor(processors()) as pool:
         found_digests = list(pool.map(lambda name: _sha256(ck.checkpoint.path / name), names))
     for name, digest in zip(names, found_digests, strict=True):

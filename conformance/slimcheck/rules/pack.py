@@ -71,10 +71,12 @@ def latent_projections_have_one_type(ck: Context) -> Iterator[Finding]:
 
 @rule("PACK-003", reads=True)
 def fused_members_share_their_input(ck: Context) -> Iterator[Finding]:
-    """Scales that are none, and sizes, are W8A8-003's to 006's."""
+    """Of groups whose first member is asked for. Scales that are none are W8A8-003's to 006's."""
     for group in ck.fused:
         labels = _labels(ck, group)
         static = [s for s, label in labels.items() if _is_static(label, ck.profile)]
+        if not static or not ck.checkpoint.is_asked(join(group.modules[static[0]], "weight")):
+            continue
         for suffix in ("input_scale", "input_offset") if group.group.fused != EXPERTS else ():
             values = {
                 group.modules[shard]: value

@@ -50,13 +50,15 @@ def bias_is_not_divided(ck: Context, module: Module) -> Iterator[Finding]:
 
 @rule("TP-007", on=ROOT, reads=True)
 def parts_are_cut_alike(ck: Context) -> Iterator[Finding]:
+    """Of the parts that are asked for, each beside the first."""
     parts = ck.checkpoint.parts
     config = ck.checkpoint.config
     hidden = as_count(config.get("hidden_size")) if config else None
-    sizes = [_sizes(part.checkpoint) for part in parts]
-    for part, own in zip(parts, sizes, strict=True):
-        for module, (n, k) in own.items():
-            first = sizes[0].get(module, (n, k))
+    asked = [part for part in parts if part.checkpoint.asked]
+    sizes = _sizes(parts[0].checkpoint) if asked else {}
+    for part in asked:
+        for module, (n, k) in (sizes if part is parts[0] else _sizes(part.checkpoint)).items():
+            first = sizes.get(module, (n, k))
             if (n, k) != first:
                 found = f"n, k = {n}, {k} in {part.name}"
                 expected = f"n, k = {first[0]}, {first[1]}, as in {parts[0].name}"

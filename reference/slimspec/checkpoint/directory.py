@@ -6,6 +6,7 @@ Source: formats.md sections 0, 1, 5.0; performance.md "Reading checkpoints".
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Checkpoint:
         path: the directory.
         files: its listing, sorted by name (one level).
         shards: the header of each visible `*.safetensors`, sorted by name.
+        asked: names of the shards whose weights are asked for: all, unless `narrow` was called.
         table: all tensors of the shards.
         description: the description that counts; None when there is none or no single one.
         description_candidates: names of all description files.
@@ -74,6 +76,7 @@ class Checkpoint:
         directories = [f.name for f in self.files if f.is_directory]
         weights = [n for n in names if n.endswith(".safetensors") and not n.startswith(".")]
         self.shards: list[Header] = [read_header(path / n, name=n) for n in weights]
+        self.asked = frozenset(weights)
         self.table = TensorTable(self.shards)
         self.description_candidates = [n for n in names if profiles.is_description(n)]
         self.description = self._description()
@@ -157,6 +160,19 @@ class Checkpoint:
             return []
         names = [f.name for f in list_directory(folder) if f.name.endswith(".safetensors")]
         return [read_header(folder / n, name=f"optional/{n}") for n in names]
+
+    def narrow(self, globs: Sequence[str]) -> None:
+        """Ask only for shards that match a glob, here and in the parts (as PART/NAME)."""
+        for prefix, holder in (("", self), *((f"{p.name}/", p.checkpoint) for p in self.parts)):
+            names = (shard.name for shard in holder.shards)
+            holder.asked = frozenset(
+                name for name in names if any(fnmatchcase(prefix + name, glob) for glob in globs)
+            )
+
+    def is_asked(self, tensor: str) -> bool:
+        """Whether a tensor lies in a shard that is asked for."""
+        row = self.table.find(tensor)
+        return row is not None and self.table.file(row) in self.asked
 
     def tensor(self, name: str) -> NDArray[Any]:
         """Return tensor `name` in its stored dtype, read-only; mapped if it is large.
