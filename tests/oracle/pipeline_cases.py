@@ -37,9 +37,8 @@ from slimspec.pipeline.recipe import Rule
 from slimspec.pipeline.steps import parse_steps
 
 PROFILES = {"ascendV1": "A0", "safe_tensor": "L0"}
-SEARCHES = ("m3", "m6")  # a search may prefer a neighbouring candidate
 READ_AT = "model.layers.61."
-V1_SEARCHES = ("flex_smooth_quant", "awq", "flex_awq_ssz")
+SEARCHES = ("flex_smooth_quant", "awq", "flex_awq_ssz")
 
 
 @dataclass
@@ -84,10 +83,9 @@ def run_pipeline(path: Path) -> PipelineReport:
     folder = _float_folder(path)
     report = PipelineReport(case.name, dtype=_dtype(case, folder))
     if case.variant == "v0":
-        report.searched = case.recipe.get("anti", {}).get("anti_method") in SEARCHES
         _run_v0(case, folder, report)
     elif case.variant == "v1":
-        report.searched = any(s.get("type") in V1_SEARCHES for s in case.steps)
+        report.searched = any(s.get("type") in SEARCHES for s in case.steps)
         _run_v1(case, folder, report)
     else:
         raise NotRunError("no recipe")
