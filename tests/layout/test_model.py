@@ -88,6 +88,20 @@ def test_matching_one_tensor_extends_what_is_known():
     assert TensorRule("weight", "optional").match((1, 2, 3), {"n": 1}) == {"n": 1}
 
 
+def test_name_of_the_host_decides_one_of_the_shapes():
+    found = 0
+    for name in layout.types():
+        described = layout.load(name)
+        for rules in (described.rules(profile) for profile in described.profiles):
+            for rule in rules.values():
+                for parts, shape in rule.named:
+                    assert shape in rule.shapes
+                    assert all(rule.shape_of(f"model.{part}") == shape for part in parts)
+                    found += 1
+                assert rule.shape_of("no.such.name") is None
+    assert found == 4
+
+
 def test_data_with_two_entries_for_one_profile_is_refused():
     entry = {"profiles": ["A1"], "presence": "forbidden"}
     with pytest.raises(LayoutError, match="two entries for profile A1"):

@@ -23,7 +23,7 @@ from slimcheck.registry import rule
 from slimcheck.verdicts_seen import MOE, layer_kind
 from slimspec import layout
 from slimspec.quantize.affine import Variant
-from slimspec.schemes.w4a8_dynamic import ROW_CHUNKS, W4A8Dynamic, scale_bias_chunks
+from slimspec.schemes.w4a8_dynamic import W4A8Dynamic, scale_bias_chunks
 
 _SECOND = {"weight_scale_second", "weight_offset_second"}
 _INT32_CODES = W4A8Dynamic.row_multiple
@@ -159,11 +159,11 @@ def sizes_suit_int32_and_blocks(ck: Context) -> Iterator[Finding]:
             found, expected = f"n = {bound['n']}", f"a multiple of {_INT32_CODES}"
             names = cls.names("weight")
             yield Finding("W4A8-017", "n", found, expected, names, ck.one_file(names))
-        members = _by_chunks(ck, cls).get(ROW_CHUNKS)
-        if members and bound["k"] % ROW_CHUNKS:
-            found, expected = f"k = {bound['k']}", f"a multiple of {ROW_CHUNKS}"
-            names = tuple(f"{member}.weight" for member in members)
-            yield Finding("W4A8-017", "k", found, expected, names, ck.one_file(names))
+        for chunks, members in _by_chunks(ck, cls).items():
+            if chunks is not None and bound["k"] % chunks:
+                found, expected = f"k = {bound['k']}", f"a multiple of {chunks}"
+                names = tuple(f"{member}.weight" for member in members)
+                yield Finding("W4A8-017", "k", found, expected, names, ck.one_file(names))
 
 
 @rule("W4A8-018")

@@ -41,8 +41,9 @@ class Values:
 class TensorRule:
     """What one suffix of one type is in one producer profile.
 
-    `shapes` None means any shape; `packing` runs parallel to `shapes`; `labels` holds what the
-    description may say: SELF is the label of the host, MODEL the type of the model, () no entry.
+    `shapes` None means any shape; `packing` runs parallel to `shapes`; `named` says which one it is
+    by parts of the name of the host; `labels` holds what the description may say: SELF is the label
+    of the host, MODEL the type of the model, () no entry.
     """
 
     suffix: str
@@ -52,6 +53,7 @@ class TensorRule:
     labels: tuple[str, ...] = (SELF,)
     values: Values = field(default_factory=Values)
     packing: tuple[str, ...] = ()
+    named: tuple[tuple[tuple[str, ...], Shape], ...] = ()
     when: str | None = None
     note: str | None = None
     source: tuple[str, ...] = ()
@@ -74,6 +76,11 @@ class TensorRule:
         return label is not None and label in (
             {SELF: own, MODEL: model}.get(word, word) for word in self.labels
         )
+
+    def shape_of(self, host: str) -> Shape | None:
+        """Return the shape that the name of the host decides; None where it decides none."""
+        fitting = (shape for parts, shape in self.named if any(part in host for part in parts))
+        return next(fitting, None)
 
     def match(self, shape: tuple[int, ...], env: symbols.Env) -> dict[str, int] | None:
         """Return `env` extended by what `shape` tells, by the first alternative that fits."""
@@ -239,6 +246,7 @@ def _rule(suffix: str, raw: dict[str, Any]) -> TensorRule:
         labels=tuple(raw.get("label", (SELF,))),
         values=Values(**values),
         packing=tuple(raw.get("packing", ())),
+        named=tuple((tuple(item["parts"]), tuple(item["shape"])) for item in raw.get("named", ())),
         when=raw.get("when"),
         note=raw.get("note"),
         source=tuple(raw.get("source", ())),

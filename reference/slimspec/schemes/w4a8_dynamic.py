@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec import layout
 from slimspec.numeric import as_float32, mul, to_dtype
 from slimspec.numeric.reduction import cascade_sum
 from slimspec.quantize.affine import Variant, group_view
@@ -17,11 +18,7 @@ from .forward import per_token_product
 from .int4 import Int4Scheme
 from .records import Linear, Options, QuantizedLinear
 
-ROW_CHUNKS = 16  # chunks of k in the scale_bias of a row-parallel linear, for up to 16 ranks
-# the saver's own lists of parts of names; they are not those of `schemas/tp_maps`
-_COLUMN_PARALLEL = ("up_proj", "gate_proj", "q_proj", "k_proj", "v_proj")
-_COLUMN_NAMES = {"v0": _COLUMN_PARALLEL, "v1": (*_COLUMN_PARALLEL, "w1", "w3")}
-_ROW_NAMES = {"v0": ("down_proj", "o_proj"), "v1": ("down_proj", "o_proj", "w2")}
+_PROFILES = {"v0": "A0", "v1": "A1"}  # whose savers know which parts of names, by the layouts
 
 
 @register
@@ -123,11 +120,10 @@ def bias_terms(
 def scale_bias_chunks(name: str, variant: Variant) -> int | None:
     """Return how many sums a row of scale_bias has, by the name of the linear; None: no sum.
 
-    Source: math.md 5; msmodelslim save/utils/pack.py:68-91.
+    16 chunks of k serve up to 16 ranks. Source: math.md 5; msmodelslim save/utils/pack.py:68-91.
     """
-    if any(part in name for part in _COLUMN_NAMES[variant]):
-        return 1
-    return ROW_CHUNKS if any(part in name for part in _ROW_NAMES[variant]) else None
+    shape = layout.rules(W4A8Dynamic.label, _PROFILES[variant])["scale_bias"].shape_of(name)
+    return None if shape is None else int(shape[1])
 
 
 def scale_bias(w: NDArray, name: str, variant: Variant) -> NDArray:
