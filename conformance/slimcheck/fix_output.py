@@ -3,15 +3,25 @@
 import os
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from slimcheck.fix import Plan, still_failing
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.checkpoint.errors import clip
-from slimspec.checkpoint.publish import check_free, publish
+from slimspec.checkpoint.partial import MARK, NewDirectory
 
 NEW_MODE = 0o640  # of a file that was not there before
+
+
+class _Repaired(NewDirectory):
+    """The new directory, in the end with the mode of its source."""
+
+    def __init__(self, source: Path, out: Path) -> None:
+        super().__init__(out)
+        self._source = source
+
+    def _finish(self) -> None:
+        self.root.chmod(stat.S_IMODE(self._source.stat().st_mode))
 
 
 def write(source: str | Path, plan: Plan, out: str | Path, producer: str | None = None) -> None:
@@ -25,40 +35,30 @@ def write(source: str | Path, plan: Plan, out: str | Path, producer: str | None 
             something that is neither a file nor a directory; a repair did not repair.
     """
     source, out = Path(source), Path(out)
-    check_free(out, overwrite=False)
+    new = _Repaired(source, out)
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
         raise CheckpointError(f"{clip(str(out))}: the output would lie in its source")
-    folder: Path | None = None
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.partial-", dir=out.parent))
-        edited = {edit.file for edit in plan.edits}
-        _place(source, folder, "", edited)
+    with new:
+        _place(source, new.root, "", {edit.file for edit in plan.edits} | {MARK})
         for edit in plan.edits:
             if edit.content is not None:
-                _write(folder / edit.file, edit.content, source / edit.file)
-        folder.chmod(stat.S_IMODE(source.stat().st_mode))
-        wrong = still_failing(open_checkpoint(folder), plan.edits, producer)
+                _write(new.root / edit.file, edit.content, source / edit.file)
+        wrong = still_failing(open_checkpoint(new.root), plan.edits, producer)
         if wrong:
             ids = ", ".join(sorted(wrong))
             raise CheckpointError(f"{clip(str(out))}: not written: {ids} would stay violated")
-        publish(folder, out, overwrite=False)
-    except OSError as error:
-        raise CheckpointError(f"{clip(str(out))}: cannot be written: {error.strerror}") from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _place(source: Path, target: Path, inside: str, edited: set[str]) -> None:
-    """Link or copy every file below `source` that is not edited."""
+def _place(source: Path, target: Path, inside: str, left_out: set[str]) -> None:
+    """Link or copy every file below `source` but those left out."""
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
         name = inside + entry.name
-        if name in edited:
+        if name in left_out:
             continue
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             (target / entry.name).mkdir()
-            _place(path, target / entry.name, name + "/", edited)
+            _place(path, target / entry.name, name + "/", left_out)
             shutil.copystat(path, target / entry.name)
         elif entry.is_file():  # a link of a download cache leads to a file
             _copy(path.resolve(), target / entry.name)

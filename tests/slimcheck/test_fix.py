@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from slimcheck.fix import REPAIRABLE, Plan, plan
 from slimcheck.fix_output import write
 from slimcheck.run import run
 from slimspec.checkpoint import CheckpointError, open_checkpoint
+from slimspec.checkpoint.partial import MARK
 from slimspec.data import folder
 from slimspec.golden import CheckpointCase, checkpoint_cases
 
@@ -193,6 +195,21 @@ def test_repair_that_fails_leaves_nothing(
     with pytest.raises(CheckpointError, match="IDX-003 would stay violated"):
         write(directory, Plan((wrong,), ()), tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+def test_what_a_killed_run_left_is_removed(directory: Path, tmp_path: Path) -> None:
+    left = tmp_path / "out.partial-abc"
+    left.mkdir()
+    (left / MARK).touch()
+    config = directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {}}))
+    directory.chmod(0o750)
+    (directory / MARK).touch()
+    repairs = plan(open_checkpoint(directory))
+    write(directory, repairs, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out"]
+    assert not (tmp_path / "out" / MARK).exists()
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
 
 
 def test_weights_are_linked_and_copied_where_links_fail(
