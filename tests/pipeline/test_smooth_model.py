@@ -53,7 +53,7 @@ def logits(folder: Path, weights: FoldedWeights) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("variant", "method"), METHODS)
-@pytest.mark.parametrize("family", ["llama", "qwen3", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "qwen3_moe", "deepseek_v3"])
 def test_float_outputs_before_and_after_agree(
     build: Build, family: str, variant: str, method: str
 ) -> None:
@@ -153,14 +153,23 @@ def test_calibrator_api_goes_back_to_front_where_it_is_told_the_parts(
     assert kinds(build("qwen3_moe", "float32"), "v0", method) == attention
 
 
-def test_one_click_service_smooths_the_experts_of_latent_models(build: Build) -> None:
-    folder = build("deepseek_v3", "float32")
+@pytest.mark.parametrize(
+    ("family", "shared"), [("deepseek_v3", ["shared_experts.up_proj"]), ("qwen3_moe", [])]
+)
+def test_one_click_service_smooths_every_expert(
+    build: Build, family: str, shared: list[str]
+) -> None:
+    folder = build(family, "float32")
     run = CalibrationRun(open_float(folder), TOKENS, Settings("v1", anti_method="m4"))
     a, weights = run.model.architecture, run.result.weights
     found = subgraphs(a, "model.layers.1", weights, run.settings)
     sources = [g.source.removeprefix("model.layers.1.mlp.") for g in found if g.kind == "up-down"]
     experts = [f"experts.{e}.up_proj" for e in range(4)]
-    assert sources == ["shared_experts.up_proj", *experts]
+    assert sources == [*shared, *experts]
+    run.observe({"model.layers.1.self_attn.o_proj": Rule("model.layers.1.self_attn.o_proj", KEEP)})
+    for name in (*shared, *experts):
+        stored = f"model.layers.1.mlp.{name}.weight"
+        assert not np.array_equal(weights.stored(stored), open_float(folder).tensor(stored))
 
 
 def test_only_asked_subgraphs_are_smoothed(build: Build) -> None:
@@ -281,7 +290,7 @@ def test_awq_leaves_shared_values_alone_unless_defects_are_asked_for(build: Buil
     assert changed == {False: [], True: ["o_proj"]}
 
 
-def test_experts_are_left_alone(build: Build) -> None:
+def test_calibrator_api_leaves_experts_alone(build: Build) -> None:
     found = kinds(build("qwen3_moe", "float32"), "v0", "m1")
     assert found == [("norm-linear", "input_layernorm")]
 

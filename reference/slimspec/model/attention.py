@@ -120,6 +120,5 @@ def attend_and_project(
     t, s = q.shape[1], k.shape[1]
     window = a.window[layer] if layer < len(a.window) else 0
     hidden = causal(np.arange(s - t, s), np.arange(s), window)
-    numerics = scope.numerics if q.dtype == scope.numerics.dtype else Numerics(q.dtype)
-    out = (scope.attend or attend)(q, k, v, a.softmax_scale, hidden, numerics)
+    out = (scope.attend or attend)(q, k, v, a.softmax_scale, hidden, scope.numerics_of(q))
     return scope.linear(f"{prefix}.o_proj", out, a.hidden)

@@ -18,5 +18,5 @@ def gated_mlp(scope: Scope, prefix: str, x: NDArray) -> NDArray:
     width = scope.weights.rows(f"{prefix}.gate_proj.weight")
     gate = scope.linear(f"{prefix}.gate_proj", x, width)
     up = scope.linear(f"{prefix}.up_proj", x, width)
-    inner = scope.numerics.swiglu(gate, up)
+    inner = scope.numerics_of(gate).swiglu(gate, up)
     return scope.linear(f"{prefix}.down_proj", inner, scope.architecture.hidden)

@@ -63,7 +63,7 @@ def mixture(scope: Scope, prefix: str, x: NDArray) -> NDArray:
             y = gated_mlp(scope, f"{prefix}.experts.{e}", x[rows])
             factor = to_dtype(weights[rows, place, None], kind)
             total[rows] = add(total[rows], mul(y, factor, kind), kind)
-    out = scope.numerics.round(total)
+    out = to_dtype(total, x.dtype)
     if experts.shared:
         out = add(out, gated_mlp(scope, f"{prefix}.shared_experts", x), x.dtype)
     return out

@@ -13,6 +13,7 @@ from slimspec.numeric import add, as_float32, mul, to_dtype
 from slimspec.numeric.reduction import cascade_mean
 
 F32 = np.float32
+SERVICE_EPS = 1e-6
 
 
 def rms_norm(x: NDArray, weight: NDArray, eps: float, bias: NDArray | None = None) -> NDArray:
@@ -32,6 +33,23 @@ def rms_norm(x: NDArray, weight: NDArray, eps: float, bias: NDArray | None = Non
     inverse = F32(1) / np.sqrt(mean + F32(eps))
     y = mul(weight, to_dtype(wide * inverse, x.dtype), x.dtype)
     return y if bias is None else add(y, bias, x.dtype)
+
+
+def service_norm(x: NDArray, weight: NDArray, bias: NDArray | None = None) -> NDArray[F32]:
+    """float32(weight · W(x · 1/√(mean(x²) + 1e-6))) + bias, W the dtype of the weight.
+
+    The norm that the one-click service puts in the place of a model's own while it smooths, and
+    keeps: whatever eps the model has, and float32 for what follows, also in a 16-bit model.
+
+    Args: x (..., k) float; weight (k,) of W; bias (k,) float or None. Returns: (..., k).
+    Source: msmodelslim ir/rms_norm.py:30-52, ir/norm_bias.py:30-54,
+    processor/anti_outlier/iter_smooth/processor.py (_replace_norm_modules).
+    """
+    wide = as_float32(x)
+    mean = cascade_mean(wide * wide)[..., None]
+    inverse = F32(1) / np.sqrt(mean + F32(SERVICE_EPS))
+    y = as_float32(mul(weight, to_dtype(wide * inverse, weight.dtype), weight.dtype))
+    return y if bias is None else add(y, bias, F32)
 
 
 def layer_norm(x: NDArray, weight: NDArray, bias: NDArray, eps: float) -> NDArray:

@@ -5,7 +5,7 @@ A `Scope` stands for one layer in use: it holds the layer's tensors while it liv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from slimspec.numeric.arithmetic import MODEL_DTYPES
 
 from .config import Architecture
 from .loader import FloatLinear, Weights
-from .norm import layer_norm, rms_norm
+from .norm import layer_norm, rms_norm, service_norm
 from .numerics import Numerics
 
 
@@ -46,6 +46,7 @@ class Scope:
         attend: computes every attention; None for the eager one.
         turns: dtype of the cosines and sines of rotary positions; None for that of the states.
         absorb: names of latent attentions whose queries meet the latent itself; None for none.
+        own_norms: names of RMSNorms that the one-click service has put its own in the place of.
         routed: sees which tokens (rows of the input of the mixture) an expert is about to get.
     """
 
@@ -58,11 +59,16 @@ class Scope:
     attend: Attend | None = None
     turns: np.dtype | None = None
     absorb: Callable[[str], bool] | None = None
+    own_norms: Collection[str] = ()
     routed: Callable[[str, NDArray], None] | None = None
     _tensors: dict[str, NDArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._default = FloatLinear(self.numerics)
+
+    def numerics_of(self, x: NDArray) -> Numerics:
+        """The dtype policy of steps on x: behind a float32 module they are float32 too."""
+        return self.numerics if x.dtype == self.numerics.dtype else Numerics(x.dtype)
 
     def linear(self, name: str, x: NDArray, n: int, bias: bool = False) -> NDArray:
         """Observe x, then compute the linear `name`.
@@ -87,6 +93,9 @@ class Scope:
     def rms_norm(self, name: str, x: NDArray, eps: float | None = None) -> NDArray:
         """RMSNorm `name` over the last axis, with a bias if the checkpoint has one."""
         k = (x.shape[-1],)
+        if name in self.own_norms:
+            bias = self.weights.float(f"{name}.bias", k) if f"{name}.bias" in self.weights else None
+            return service_norm(x, self.weights.float(f"{name}.weight", k), bias)
         bias = self.parameter(f"{name}.bias", k) if f"{name}.bias" in self.weights else None
         eps = self.architecture.eps if eps is None else eps
         return rms_norm(x, self.parameter(f"{name}.weight", k), eps, bias)

@@ -34,6 +34,7 @@ from .calibration.inputs import Inputs
 from .calibration.settings import AttentionStep, CacheStep
 from .prune_model import PRUNED, prune_layer
 from .recipe import Rule
+from .smooth_model import own_norms
 from .steps import matches
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ServiceRun:
         seeing = {rule.turn for rule in rules.values() if sees_texts(rule.type, rule.options)}
         self._turns = sorted(seeing)
         self._prunes = any(rule.type == PRUNED for rule in rules.values())
+        self._norms: set[str] = set()
         self._cache = self._settings.cache_step or CacheStep()
         step = self._settings.attention_step
         self._step = step or AttentionStep() if self._settings.attention else None
@@ -87,6 +89,9 @@ class ServiceRun:
         """Do all steps on one layer; return its outputs."""
         out: list[NDArray] | None = None
         if smooth:
+            self._norms |= own_norms(
+                self._run.model.architecture, layer.name, self._run.result.weights, self._settings
+            )
             out, seen = self._through(layer, hidden, positions)
             self._run.smooth_layer(layer, seen)
         if self._prunes:
@@ -121,6 +126,7 @@ class ServiceRun:
             states=states,
             turns=self._run.model.numerics.dtype,
             absorb=absorb,
+            own_norms=self._norms,
             _tensors={},
         )
         if linear is not None and self._wide(hidden):

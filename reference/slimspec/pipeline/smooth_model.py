@@ -41,6 +41,7 @@ from .steps import matches
 
 Kind = Literal["norm-linear", "ov", "up-down"]
 V0_LINEAR_METHODS = ("m4", "m6")  # those that also smooth what follows another linear
+OWN_NORMS = ("m1", "m4")  # methods of the one-click service that replace the norms they scale
 NORMS_ONLY = ("norm-linear",)
 UNTOLD = ("llama", "qwen2")  # models whose parts the one-click service is not told
 
@@ -74,6 +75,20 @@ def subgraphs(
     order: tuple[Kind, ...] = ("norm-linear", "ov", "up-down")
     order = ("up-down", "ov", "norm-linear") if back_to_front else order
     return sorted(present, key=lambda g: order.index(g.kind))
+
+
+def own_norms(
+    architecture: Architecture, layer: str, weights: FoldedWeights, settings: Settings
+) -> set[str]:
+    """Return the norms of a layer that the one-click service replaces before it smooths.
+
+    Source: msmodelslim processor/anti_outlier/{iter_smooth,smooth_quant}/processor.py
+    (_replace_norm_modules).
+    """
+    if settings.anti_method not in OWN_NORMS:
+        return set()
+    found = subgraphs(architecture, layer, weights, settings)
+    return {graph.source for graph in found if graph.kind == "norm-linear"}
 
 
 def _service_kinds(model_type: str, step: SmoothStep) -> tuple[str, ...]:
@@ -117,20 +132,29 @@ def _known(a: Architecture, layer: str, variant: Variant) -> list[Subgraph]:
         if not a.latent.q_rank:
             norm, linear = ("kv_a_layernorm", "kv_b_proj")
         found.append(Subgraph("norm-linear", f"{attention}.{norm}", (f"{attention}.{linear}",)))
-        experts = range(a.experts.count if a.experts else 0) if variant == "v1" else ()
-        parents = [mlp, f"{mlp}.shared_experts", *(f"{mlp}.experts.{e}" for e in experts)]
-        found += [
-            Subgraph("up-down", f"{parent}.up_proj", (f"{parent}.down_proj",))
-            for parent in (parents if variant == "v1" else ())
-        ]
+        parents = (mlp, f"{mlp}.shared_experts", *_experts(a, mlp)) if variant == "v1" else ()
+        found += map(_up_down, parents)
     else:
         found.append(Subgraph("ov", f"{attention}.v_proj", (f"{attention}.o_proj",)))
-        found.append(Subgraph("up-down", f"{mlp}.up_proj", (f"{mlp}.down_proj",)))
+        found += map(_up_down, (mlp, *_experts(a, mlp)) if variant == "v1" else (mlp,))
         gates = (f"{mlp}.gate_proj", f"{mlp}.up_proj")
         found.append(Subgraph("norm-linear", f"{layer}.post_attention_layernorm", gates))
     first = tuple(f"{attention}.{part}" for part in parts)
     found.insert(1, Subgraph("norm-linear", f"{layer}.input_layernorm", first))
     return found
+
+
+def _experts(a: Architecture, mlp: str) -> list[str]:
+    """Every routed expert of a layer, as the service's adapters list them.
+
+    Source: msmodelslim model/{qwen3_moe,deepseek_v3}/model_adapter.py
+    (get_adapter_config_for_subgraph).
+    """
+    return [f"{mlp}.experts.{e}" for e in range(a.experts.count if a.experts else 0)]
+
+
+def _up_down(parent: str) -> Subgraph:
+    return Subgraph("up-down", f"{parent}.up_proj", (f"{parent}.down_proj",))
 
 
 def smooth_layer(
@@ -274,4 +298,4 @@ def rms_norms(names: Sequence[str]) -> list[str]:
     return [m for m in modules if m.startswith("model.") and "shared_head" not in m]
 
 
-__all__ = ["Subgraph", "add_norm_biases", "rms_norms", "smooth_layer", "subgraphs"]
+__all__ = ["Subgraph", "add_norm_biases", "own_norms", "rms_norms", "smooth_layer", "subgraphs"]
