@@ -6,18 +6,30 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from math import lcm
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context, ModuleClass, join
+from slimcheck.context import Context, ModuleClass, Spec, join
 from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
-from slimcheck.scan_stats import FloatStats, IntegerStats, float_stats, integer_stats
+from slimcheck.scan_stats import (
+    EXPONENT,
+    Blocks,
+    FloatStats,
+    Groups,
+    Integers,
+    IntegerStats,
+    byte_blocks,
+    float_stats,
+    integer_stats,
+    nibble_stats,
+)
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
 from slimspec.layout import TensorRule
@@ -147,16 +159,20 @@ class Module:
         """int8 [n, k]: the integers of the weight; None if it is no int8 matrix.
 
         Where the layout puts two int4 codes in a byte they are taken apart, as weight_scale tells.
+        `integers` tells most of them without that.
         """
-        spec = self.cls.tensors.get("weight")
-        if spec is None or spec.dtype != "I8" or len(spec.shape) != 2:
+        form = self.form
+        if form is None:
             return None
-        stored, rule = self.array("weight"), self._weight_rule
-        if rule is None or not self.packed:
-            return stored
-        if not self.cls.shapes.get("weight_scale"):
-            return None
-        return unpack_int4(stored, AXES[packing_of(rule, self.array("weight_scale"))])
+        stored = self.array("weight")
+        return stored if form.axis is None else unpack_int4(stored, form.axis)
+
+    @kept
+    def form(self) -> "Form | None":
+        """How its weight holds integers; None if it is no int8 matrix."""
+        rule = self._weight_rule
+        packing = rule.packing if rule is not None and self.packed else ()
+        return _form(packing, *map(self.cls.tensors.get, _CUTS))
 
     @property
     def _weight_rule(self) -> TensorRule | None:
@@ -165,16 +181,26 @@ class Module:
 
     @kept
     def integers(self) -> IntegerStats | None:
-        """Statistics of `codes`; their blocks are those of the file where codes are stored so."""
-        if self.codes is None:
+        """Statistics of `codes` by groups; their blocks are those of the file."""
+        form = self.form
+        if form is None:
             return None
-        if self.codes.size != self.array("weight").size:  # packed
-            return integer_stats(self.codes)
-        codes, begin = self.codes, self.begin("weight")
-        return self._read(lambda path: integer_stats(codes, begin, path), "weight")
+        stored, begin, groups = self.array("weight"), self.begin("weight"), form.groups
+        if form.axis is not None:
+            return nibble_stats(stored, form.axis, begin, groups)
+        return self._read(lambda path: integer_stats(stored, begin, path, groups), "weight")
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of its weight, of one byte an element, where they lie in the file."""
+        if self.integers is not None:
+            return self.integers.blocks
+        if self.cls.tensors["weight"].dtype in EXPONENT:
+            return self.floats("weight").blocks
+        return byte_blocks(self.array("weight").reshape(-1).view(np.uint8), self.begin("weight"))
 
     def floats(self, suffix: str) -> FloatStats:
-        """Statistics of a tensor of dtype F16, BF16 or F32."""
+        """Statistics of a tensor of dtype F16, BF16, F32 or F8_E4M3."""
         if suffix not in self._floats:
             dtype = self.cls.tensors[suffix].dtype
             values, begin = self.array(suffix), self.begin(suffix)
@@ -207,30 +233,36 @@ class Module:
         """Let go of everything that was read."""
         for read in (self._arrays, self._numbers, self._floats):
             read.clear()
-        for name in ("codes", "integers", "zero_rows", "deq_scale"):
+        for name in ("codes", "integers", "rows", "deq_scale"):
             self.__dict__.pop(name, None)
 
-    @property
-    def row_sum(self) -> NDArray[np.int64] | None:
-        """int64 [n]: sum of each row of `codes`."""
-        return self.integers.row_sum if self.integers else None
-
-    @property
-    def row_max(self) -> NDArray[np.int64] | None:
-        """int64 [n]: largest integer of each row of `codes` (-128 for an empty row)."""
-        return self.integers.row_max if self.integers else None
-
-    @property
-    def row_min(self) -> NDArray[np.int64] | None:
-        """int64 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
-        return self.integers.row_min if self.integers else None
-
     @kept
-    def zero_rows(self) -> NDArray[np.bool_] | None:
-        """bool [n]: rows of `codes` that hold nothing but zeros."""
-        if self.row_max is None or self.row_min is None:
-            return None
-        return (self.row_max <= 0) & (self.row_min >= 0)
+    def rows(self) -> Groups | None:
+        """Sums, smallest and largest integers of the rows of `codes`, [n, 1]."""
+        return self.integers.over(1) if self.integers else None
+
+    @property
+    def row_sum(self) -> Integers | None:
+        """int64 [n]: sum of each row of `codes`."""
+        return self.rows.sums[:, 0] if self.rows else None
+
+    @property
+    def row_min(self) -> NDArray[np.int16] | None:
+        """int16 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
+        return self.rows.least[:, 0] if self.rows else None
+
+    @property
+    def row_max(self) -> NDArray[np.int16] | None:
+        """int16 [n]: largest integer of each row of `codes` (-128 for an empty row)."""
+        return self.rows.most[:, 0] if self.rows else None
+
+    def idle(self, columns: int) -> NDArray[np.bool_] | None:
+        """bool [n, columns]: groups of columns of `codes` that hold nothing but zeros.
+
+        None if there are no codes, or they do not make so many groups.
+        """
+        found = self.integers.over(columns) if self.integers else None
+        return (found.most <= 0) & (found.least >= 0) if found else None
 
     @kept
     def deq_scale(self) -> NDArray[np.float32] | None:
@@ -240,6 +272,50 @@ class Module:
             return None
         stored = self.array("deq_scale")
         return decode_deq_scale(stored) if spec.dtype == "I64" else stored
+
+
+_CUTS = ("weight", "weight_scale", "weight_scale_second", "scale_bias")
+_LEAST = 16  # elements of a group; of smaller ones there are only statistics where there are
+_FEW = 1 << 24  # elements
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a weight holds integers [n, k].
+
+    Attributes:
+        shape: (n, k).
+        axis: along which two int4 codes share a byte; None: one code in each.
+        groups: into how many groups of columns a row is cut, so that each lies below one element
+            of the scales and one of scale_bias.
+    """
+
+    shape: tuple[int, int]
+    axis: int | None
+    groups: int
+
+    @property
+    def size(self) -> int:
+        """Number of integers."""
+        return self.shape[0] * self.shape[1]
+
+
+@lru_cache(4096)
+def _form(packing: tuple[str, ...], weight: Spec | None, *cuts: Spec | None) -> Form | None:
+    """Args: packing: how the layout packs the weight; cuts: what has columns for its groups."""
+    if weight is None or weight.dtype != "I8" or len(weight.shape) != 2:
+        return None
+    (n, k), axis = weight.shape, None
+    if packing:
+        scale = cuts[0].shape if cuts[0] else ()
+        if not scale:
+            return None
+        axis = AXES[packing_of(packing, scale)]
+        n, k = (2 * n, k) if axis == 0 else (n, 2 * k)
+    shapes = [spec.shape for spec in cuts if spec is not None and len(spec.shape) == 2]
+    groups = lcm(*(c for m, c in shapes if m == n and 0 < c < k and k % c == 0))
+    fine = n * k <= _FEW or k >= _LEAST * groups
+    return Form((n, k), axis, groups if groups and k % groups == 0 and fine else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,18 +37,16 @@ def bare_zeros(module: Module, scale: NDArray[Any]) -> Mask:
 
 def idle(module: Module, shape: tuple[int, ...]) -> Mask | None:
     """Which scales of that shape scale zeros only; None if the shape does not say what."""
-    codes, rows = module.codes, module.zero_rows
-    if codes is None or rows is None:
+    form = module.form
+    if form is None:
         return None
-    n, k = codes.shape
-    if shape in ((n,), (n, 1)):
-        return rows.reshape(shape)
+    n = form.shape[0]
     if shape in ((1,), ()):
-        return np.full(shape, rows.all())
-    if len(shape) == 2 and shape[0] == n and shape[1] and k % shape[1] == 0:
-        groups = codes.reshape(n, shape[1], k // shape[1])
-        return np.asarray(~groups.any(axis=2))
-    return None
+        rows = module.idle(1)
+        return None if rows is None else np.full(shape, rows.all())
+    columns = 1 if shape == (n,) else shape[1] if len(shape) == 2 and shape[0] == n else 0
+    still = module.idle(columns)
+    return None if still is None else still.reshape(shape)
 
 
 def not_above_zero(

@@ -1,6 +1,9 @@
 """Compiled one-pass statistics of tensor bytes; importing this module imports numba.
 
 `scan_stats` chooses between these kernels and the plain form, and says what the numbers mean.
+LLVM fills a vector as the widest type of a loop asks: there is one loop for each width, over values
+that are in the cache by then. Intermediates are narrowed by hand (numba widens sums), and inner
+loops have a constant length: so they are vectorized.
 """
 
 import numpy as np
@@ -8,17 +11,15 @@ from numba import njit
 
 BLOCK = 4096
 _CHUNK = 128  # values whose sum fits int16 and whose number fits uint8
+_ATOM = 64  # bytes of a group that are looked at together
+_NEAR = 1 << 17  # bytes that are near when they are looked at again
 _LOW, _HIGH = np.int8(-126), np.int8(126)
+_NIBBLE, _SIGN, _FOUR, _ONE = np.uint8(15), np.uint8(8), np.uint8(4), np.uint8(1)
 
 
 @njit(nogil=True, cache=True)
 def _segment(x):  # type: ignore[no-untyped-def]
-    """Smallest, largest, sum, and number of values beyond ±126 of an int8 array.
-
-    One loop for each width of accumulator, over values that are in the cache by then: LLVM fills a
-    vector as its widest type asks. Intermediates are narrowed by hand (numba widens sums), and
-    chunks have a constant length: so the loops are vectorized.
-    """
+    """Smallest, largest, sum, and number of values beyond ±126 of an int8 array."""
     least = most = x[0]
     for i in range(x.size):
         v = x[i]
@@ -28,13 +29,10 @@ def _segment(x):  # type: ignore[no-untyped-def]
     whole = x.size // _CHUNK * _CHUNK
     for at in range(0, whole, _CHUNK):
         part = x[at : at + _CHUNK]
-        count = np.uint8(0)
-        for i in range(_CHUNK):
-            count = np.uint8(count + (np.uint8(part[i] < _LOW) | np.uint8(part[i] > _HIGH)))
         partial = np.int16(0)
         for i in range(_CHUNK):
             partial = np.int16(partial + np.int16(part[i]))
-        ends += count
+        ends += _beyond(part)
         total += partial
     for i in range(whole, x.size):
         total += x[i]
@@ -43,31 +41,165 @@ def _segment(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def int8_rows(x, k, base, lead, row_sum, row_min, row_max, low, high, ends):  # type: ignore[no-untyped-def]
+def _beyond(x):  # type: ignore[no-untyped-def]
+    """How many of _CHUNK values lie beyond ±126."""
+    count = np.uint8(0)
+    for i in range(_CHUNK):
+        count = np.uint8(count + (np.uint8(x[i] < _LOW) | np.uint8(x[i] > _HIGH)))
+    return count
+
+
+@njit(nogil=True, cache=True)
+def int8_rows(x, k, base, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
     """Fill the statistics of rows and of 4 KiB blocks; return how many values lie beyond ±126.
 
     Args: x int8: whole rows of k, the first at element `base` of the tensor; `lead` elements of the
-    tensor lie before its first whole block; row_sum int64, row_min, row_max int8 of these rows;
-    low, high int8 and ends int64 of all blocks.
+    tensor lie before its first whole block; sums int64 (0), least (127) and most (-128) int8 of
+    these rows; low (127), high (-128) int8 and ends (0) int64 of all blocks.
     """
     beyond, at = np.int64(0), 0
-    for r in range(row_sum.size):
+    for r in range(sums.size):
         stop_row = at + k
         while at < stop_row:
             place = base + at
             block = (place - lead) // BLOCK if place >= lead else -1
             stop = min(lead + (block + 1) * BLOCK - base, stop_row)
-            least, most, total, count = _segment(x[at:stop])
+            first, last, total, count = _segment(x[at:stop])
             beyond += count
-            row_sum[r] += total
-            row_min[r] = min(row_min[r], least)
-            row_max[r] = max(row_max[r], most)
+            sums[r] += total
+            least[r] = min(least[r], first)
+            most[r] = max(most[r], last)
             if 0 <= block < low.size:
-                low[block] = min(low[block], least)
-                high[block] = max(high[block], most)
+                low[block] = min(low[block], first)
+                high[block] = max(high[block], last)
                 ends[block] += count
             at = stop
     return beyond
+
+
+@njit(nogil=True, cache=True)
+def int8_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
+    """Fill the statistics of short rows of k int8: sums int64, least (127) and most (-128) int8."""
+    for r in range(sums.size):
+        first, last, total = least[r], most[r], np.int64(0)
+        at, stop = r * k, r * k + k
+        while at + _ATOM <= stop:
+            part = x[at : at + _ATOM]
+            for i in range(_ATOM):
+                first, last = min(first, part[i]), max(last, part[i])
+            partial = np.int16(0)
+            for i in range(_ATOM):
+                partial = np.int16(partial + np.int16(part[i]))
+            total += partial
+            at += _ATOM
+        for i in range(at, stop):
+            first, last = min(first, x[i]), max(last, x[i])
+            total += x[i]
+        least[r], most[r], sums[r] = first, last, total
+
+
+@njit(nogil=True, cache=True)
+def _lowest(x):  # type: ignore[no-untyped-def]
+    """How many nibbles of uint8 are -8, which is 0 with its sign bit turned."""
+    others = np.int64(0)
+    whole = x.size // _ATOM * _ATOM
+    for at in range(0, whole, _ATOM):
+        part, even, odd = x[at : at + _ATOM], np.uint8(0), np.uint8(0)
+        for i in range(_ATOM):
+            even = np.uint8(even + min(np.uint8((part[i] & _NIBBLE) ^ _SIGN), _ONE))
+            odd = np.uint8(odd + min(np.uint8((part[i] >> _FOUR) ^ _SIGN), _ONE))
+        others += np.int64(even) + np.int64(odd)
+    for i in range(whole, x.size):
+        others += ((x[i] & _NIBBLE) != _SIGN) + ((x[i] >> _FOUR) != _SIGN)
+    return 2 * x.size - others
+
+
+@njit(nogil=True, cache=True)
+def nibble_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
+    """Fill the statistics of both nibbles of groups of k bytes; return how many codes are -8.
+
+    Codes are counted from -8 on, 0 to 15: two's complement with its sign bit turned. Args: x uint8;
+    sums int64, least (15) and most (0) uint8, [groups, 2] of the low and of the high nibbles.
+    """
+    lowest = np.int64(0)
+    for r in range(sums.shape[0]):
+        first_0, first_1, last_0, last_1 = _NIBBLE, _NIBBLE, np.uint8(0), np.uint8(0)
+        total_0 = total_1 = np.int64(0)
+        at, stop = r * k, r * k + k
+        while at + _ATOM <= stop:
+            part = x[at : at + _ATOM]
+            for i in range(_ATOM):
+                even = np.uint8((part[i] & _NIBBLE) ^ _SIGN)
+                first_0, last_0 = min(first_0, even), max(last_0, even)
+                odd = np.uint8((part[i] >> _FOUR) ^ _SIGN)
+                first_1, last_1 = min(first_1, odd), max(last_1, odd)
+            sum_0 = sum_1 = np.uint16(0)
+            for i in range(_ATOM):
+                sum_0 = np.uint16(sum_0 + np.uint16((part[i] & _NIBBLE) ^ _SIGN))
+                sum_1 = np.uint16(sum_1 + np.uint16((part[i] >> _FOUR) ^ _SIGN))
+            total_0 += sum_0
+            total_1 += sum_1
+            at += _ATOM
+        for i in range(at, stop):
+            even, odd = np.uint8((x[i] & _NIBBLE) ^ _SIGN), np.uint8((x[i] >> _FOUR) ^ _SIGN)
+            first_0, last_0 = min(first_0, even), max(last_0, even)
+            first_1, last_1 = min(first_1, odd), max(last_1, odd)
+            total_0 += even
+            total_1 += odd
+        if first_0 == 0 or first_1 == 0:
+            lowest += _lowest(x[r * k : stop])
+        least[r, 0], least[r, 1], most[r, 0], most[r, 1] = first_0, first_1, last_0, last_1
+        sums[r, 0], sums[r, 1] = total_0, total_1
+    return lowest
+
+
+@njit(nogil=True, cache=True)
+def int8_blocks(x, lead, first, stop, low, high, ends):  # type: ignore[no-untyped-def]
+    """Fill the extremes and ends of the whole blocks from `first` up to `stop` of int8.
+
+    Args: as for `int8_rows`; x is the whole tensor.
+    """
+    for block in range(first, stop):
+        part = x[lead + block * BLOCK : lead + (block + 1) * BLOCK]
+        least = most = part[0]
+        for i in range(BLOCK):
+            least, most = min(least, part[i]), max(most, part[i])
+        count = np.int64(0)
+        for at in range(0, BLOCK, _CHUNK):
+            count += _beyond(part[at : at + _CHUNK])
+        low[block], high[block], ends[block] = least, most, count
+
+
+@njit(nogil=True, cache=True)
+def int8_groups_and_blocks(x, k, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
+    """Like `int8_rows` for short rows; x is the whole tensor."""
+    done, step = 0, max(_NEAR // k, 1)
+    for r in range(0, sums.size, step):
+        stop = min(r + step, sums.size)
+        int8_groups(x[r * k : stop * k], k, sums[r:stop], least[r:stop], most[r:stop])
+        whole = max((stop * k - lead) // BLOCK, 0)
+        int8_blocks(x, lead, done, whole, low, high, ends)
+        done = max(done, whole)
+    beyond = ends.sum()
+    for i in range(min(lead, x.size)):
+        beyond += x[i] < _LOW or x[i] > _HIGH
+    for i in range(lead + low.size * BLOCK, x.size):
+        beyond += x[i] < _LOW or x[i] > _HIGH
+    return beyond
+
+
+@njit(nogil=True, cache=True)
+def nibble_groups_and_blocks(x, k, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
+    """`nibble_groups` of x uint8, the whole tensor, and the blocks of its bytes as int8."""
+    done, lowest, step = 0, np.int64(0), max(_NEAR // k, 1)
+    for r in range(0, sums.shape[0], step):
+        stop = min(r + step, sums.shape[0])
+        part = x[r * k : stop * k]
+        lowest += nibble_groups(part, k, sums[r:stop], least[r:stop], most[r:stop])
+        whole = max((stop * k - lead) // BLOCK, 0)
+        int8_blocks(x.view(np.int8), lead, done, whole, low, high, ends)
+        done = max(done, whole)
+    return lowest
 
 
 @njit(nogil=True, cache=True)
@@ -87,8 +219,9 @@ def _words(x, exponent):  # type: ignore[no-untyped-def]
 def float_words(x, exponent, base, lead, step, low, high):  # type: ignore[no-untyped-def]
     """Fill the extremes of blocks; return the first place without a finite number, or -1.
 
-    Args: x uint16 or uint32, the first at element `base` of the tensor; `lead` elements lie before
-    the first whole block of `step`; low (all set) and high (0) of the dtype of x, of all blocks.
+    Args: x uint8, uint16 or uint32, the first at element `base` of the tensor; `lead` elements lie
+    before the first whole block of `step`; low (all set) and high (0) of the dtype of x, of all
+    blocks.
     """
     first, at = -1, 0
     while at < x.size:

@@ -5,18 +5,20 @@ through compiled kernels (`scan_kernels`), small ones through the plain form: th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint.stored import pieces
 from slimspec.numeric.jit import jit_pays
+from slimspec.pack import unpack_int4
 
 BLOCK = 4096  # bytes that file systems and downloads lose together, aligned in the file
 EXPONENT: dict[str, Any] = {  # bits that are all set in NaN and Inf, and in no number
+    "F8_E4M3": np.uint8(0x7F),
     "F16": np.uint16(0x7C00),
     "BF16": np.uint16(0x7F80),
     "F32": np.uint32(0x7F800000),
@@ -52,56 +54,128 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class IntegerStats:
-    """Of an int8 matrix [n, k].
+    """Of the integers [n, k] of a weight, whose rows are cut into g equal groups of columns.
 
     Attributes:
-        row_sum int64 [n]; row_min, row_max int64 [n] (127 and -128 for an empty row).
-        beyond: number of elements past ±126.
-        blocks: of the file; None where the elements are not stored as they are.
-        ends: int64, elements past ±126 of each block.
+        sums: int32 or int64 [n, g].
+        least, most: int16 [n, g] (127 and -128 for an empty group).
+        beyond: number of integers past ±126.
+        lowest: number of int4 codes -8; None where codes are not two in a byte.
+        blocks: of the stored bytes.
+        ends: int64, integers past ±126 of each block; empty for int4.
     """
 
-    row_sum: Integers
-    row_min: Integers
-    row_max: Integers
+    sums: NDArray[Any]
+    least: NDArray[np.int16]
+    most: NDArray[np.int16]
     beyond: int
+    lowest: int | None
     blocks: Blocks
     ends: Integers
 
+    def over(self, columns: int) -> "Groups | None":
+        """The same of so many wider groups of columns; None if the groups do not make those."""
+        n, groups = self.sums.shape
+        if columns < 1 or groups % columns:
+            return None
+        if columns == groups:
+            return Groups(self.sums.astype(np.int64, copy=False), self.least, self.most)
+        shape = n, columns, groups // columns
+        return Groups(
+            self.sums.reshape(shape).sum(axis=2, dtype=np.int64),
+            self.least.reshape(shape).min(axis=2),
+            self.most.reshape(shape).max(axis=2),
+        )
+
+
+class Groups(NamedTuple):
+    """Sums int64, smallest and largest integers int16 [n, g] of groups of columns."""
+
+    sums: Integers
+    least: NDArray[np.int16]
+    most: NDArray[np.int16]
+
+
+_SHORT = 512  # elements: groups from here on are counted together with the blocks
+_WIDEST = (1 << 31) // 15  # nibbles whose sum fits int32
+
 
 def integer_stats(
-    codes: NDArray[np.int8], begin: int = 0, path: Path | None = None
+    codes: NDArray[np.int8], begin: int = 0, path: Path | None = None, groups: int = 1
 ) -> IntegerStats:
     """Return the statistics of int8 [n, k] that starts at byte `begin` of its file.
 
-    Args: path: the file, to read it in pieces where `codes` are a map that is too large to touch.
+    Args: path: the file, to read it in pieces where `codes` are a map that is too large to touch;
+    groups: into how many groups a row is cut, a divisor of k.
     """
     (n, k), flat = codes.shape, codes.reshape(-1)
+    size = k // groups
     lead, count = _grid(begin, flat.size, BLOCK)
     low, high = np.full(count, 127, np.int8), np.full(count, -128, np.int8)
     ends = np.zeros(count, np.int64)
     if jit_pays(flat.size) and k:
-        from slimcheck.scan_kernels import int8_rows
+        from slimcheck.scan_kernels import int8_groups_and_blocks, int8_rows
 
-        row_sum = np.zeros(n, np.int64)
-        row_min, row_max = np.full(n, 127, np.int8), np.full(n, -128, np.int8)
-        beyond = 0
-        for at, piece in _pieces(flat, begin, path, k):
-            r = slice(at // k, (at + piece.size) // k)
-            rows = row_sum[r], row_min[r], row_max[r]
-            beyond += int(int8_rows(piece, k, at, lead, *rows, low, high, ends))
+        sums = np.zeros(n * groups, np.int64)
+        least, most = np.full(n * groups, 127, np.int8), np.full(n * groups, -128, np.int8)
+        if size < _SHORT and path is None:
+            found = sums, least, most, low, high, ends
+            beyond = int(int8_groups_and_blocks(flat, size, lead, *found))
+        else:
+            beyond = 0
+            for at, piece in _pieces(flat, begin, path, size):
+                r = slice(at // size, (at + piece.size) // size)
+                rows = sums[r], least[r], most[r]
+                beyond += int(int8_rows(piece, size, at, lead, *rows, low, high, ends))
     else:
-        row_sum = codes.sum(axis=1, dtype=np.int64)
-        row_min = codes.min(axis=1, initial=127)
-        row_max = codes.max(axis=1, initial=-128)
+        cut = codes.reshape(n, groups, size)
+        sums = cut.sum(axis=2, dtype=np.int64)
+        least, most = cut.min(axis=2, initial=127), cut.max(axis=2, initial=-128)
         far = (flat < -126) | (flat > 126)
         beyond = int(np.count_nonzero(far))
         if count:
             view = _cut(flat, lead, count, BLOCK)
             low, high = view.min(axis=1), view.max(axis=1)
             ends = _cut(far, lead, count, BLOCK).sum(axis=1, dtype=np.int64)
-    wide_min, wide_max = row_min.astype(np.int64), row_max.astype(np.int64)
-    return IntegerStats(row_sum, wide_min, wide_max, beyond, Blocks(lead, BLOCK, low, high), ends)
+    shape, blocks = (n, groups), Blocks(lead, BLOCK, low, high)
+    wide = least.astype(np.int16).reshape(shape), most.astype(np.int16).reshape(shape)
+    return IntegerStats(sums.reshape(shape), *wide, beyond, None, blocks, ends)
+
+
+def nibble_stats(
+    stored: NDArray[np.int8], axis: int, begin: int = 0, groups: int = 1
+) -> IntegerStats:
+    """Return the statistics of int4 codes that lie two in a byte, along an axis.
+
+    Args: stored int8 [n/2, k] (axis 0) or [n, k/2] (axis 1); begin: as for `integer_stats`;
+    groups: into how many groups a row of k codes is cut, a divisor of k.
+    """
+    (rows, columns), flat = stored.shape, stored.reshape(-1).view(np.uint8)
+    width = columns // groups  # bytes of a group
+    if not width or width * groups != columns or width > _WIDEST or not jit_pays(flat.size):
+        codes = unpack_int4(stored, axis)
+        plain, blocks = integer_stats(codes, groups=groups), byte_blocks(flat, begin)
+        lowest = int(np.count_nonzero(codes == -8))
+        return replace(plain, lowest=lowest, blocks=blocks, ends=np.zeros(0, np.int64))
+    from slimcheck.scan_kernels import nibble_groups_and_blocks
+
+    sums = np.zeros((rows * groups, 2), np.int32)
+    least, most = np.full(sums.shape, 15, np.uint8), np.zeros(sums.shape, np.uint8)
+    lead, count = _grid(begin, flat.size, BLOCK)
+    low, high, ends = np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, np.int64)
+    extremes = sums, least, most, low, high, ends
+    lowest = int(nibble_groups_and_blocks(flat, width, lead, *extremes))
+    blocks = Blocks(lead, BLOCK, low, high)
+    sums -= 8 * width
+    wide = sums, least.astype(np.int16) - np.int16(8), most.astype(np.int16) - np.int16(8)
+    if axis == 0:  # the nibbles are of two rows
+        cut = (x.reshape(rows, groups, 2).swapaxes(1, 2) for x in wide)
+        sums, low_codes, high_codes = (x.reshape(2 * rows, groups) for x in cut)
+    else:
+        folded = wide[0].sum(axis=1), wide[1].min(axis=1), wide[2].max(axis=1)
+        sums, low_codes, high_codes = (x.reshape(rows, groups) for x in folded)
+    none = np.zeros(0, np.int64)
+    return IntegerStats(sums, low_codes, high_codes, 0, lowest, blocks, none)
 
 
 def _pieces(
@@ -151,10 +225,24 @@ def float_stats(
 
 
 def byte_blocks(raw: NDArray[np.uint8], begin: int = 0) -> Blocks:
-    """Return the blocks of bytes whose elements are smaller or of another kind."""
+    """Return the blocks of bytes, taken as int8, whose elements are smaller or of another kind."""
     lead, count = _grid(begin, raw.size, BLOCK)
-    view = _cut(raw, lead, count, BLOCK)
+    x = raw.view(np.int8)
+    if jit_pays(raw.size):
+        from slimcheck.scan_kernels import int8_blocks
+
+        low, high, ends = np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, int)
+        int8_blocks(x, lead, 0, count, low, high, ends)
+        return Blocks(lead, BLOCK, low, high)
+    view = _cut(x, lead, count, BLOCK)
     return Blocks(lead, BLOCK, view.min(axis=1), view.max(axis=1))
+
+
+def block_sums(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return a sum modulo 2^64 of each 4 KiB from the front, and of the rest."""
+    whole = raw.size // BLOCK * BLOCK
+    words = raw[:whole].view("<u8").reshape(-1, BLOCK // 8).sum(axis=1, dtype=np.uint64)
+    return np.append(words, raw[whole:].sum(dtype=np.uint64))
 
 
 def _grid(begin: int, nbytes: int, step: int) -> tuple[int, int]:

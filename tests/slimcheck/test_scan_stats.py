@@ -8,15 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimcheck import scan_stats
-from slimcheck.scan_stats import BLOCK, float_stats, integer_stats
+from slimcheck.scan_stats import (
+    BLOCK,
+    block_sums,
+    byte_blocks,
+    float_stats,
+    integer_stats,
+    nibble_stats,
+)
 from slimspec.checkpoint import stored
+from slimspec.pack import pack_int4
 
 
 def same(a, b) -> bool:
     return (
         all(
             np.array_equal(getattr(a, name), getattr(b, name))
-            for name in ("row_sum", "row_min", "row_max", "beyond", "ends")
+            for name in ("sums", "least", "most", "beyond", "lowest", "ends")
         )
         and np.array_equal(a.blocks.low, b.blocks.low)
         and np.array_equal(a.blocks.high, b.blocks.high)
@@ -45,7 +53,7 @@ def test_kernel_is_the_plain_form(forms, n, k, begin):
     codes = np.random.default_rng(n + k).integers(-128, 128, (n, k), np.int8)
     compiled, plain = forms(lambda: integer_stats(codes, begin))
     assert same(compiled, plain)
-    assert compiled.row_sum.dtype == np.int64
+    assert compiled.sums.dtype == np.int64
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -53,15 +61,75 @@ def test_kernel_is_the_plain_form(forms, n, k, begin):
 def test_statistics_are_those_of_exact_integers(n, k, begin, seed):
     codes = np.random.default_rng(seed).integers(-128, 128, (n, k), np.int8)
     stats = integer_stats(codes, begin)
-    assert stats.row_sum.tolist() == [sum(map(int, row)) for row in codes]
-    assert stats.row_max.tolist() == [max(map(int, row)) for row in codes]
+    assert stats.sums.tolist() == [[sum(map(int, row))] for row in codes]
+    assert stats.most.tolist() == [[max(map(int, row))] for row in codes]
     assert stats.beyond == sum(abs(int(v)) >= 127 for v in codes.reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "size", "begin"),
+    [(1, 1, 1, 0), (3, 2, 700, 5), (70, 3, 100, 4096), (40, 5, 64, 4095), (6, 40, 130, 17),
+     (0, 2, 8, 0), (3, 4, 0, 1)],
+)  # fmt: skip
+def test_groups_of_kernels_are_those_of_the_plain_form(forms, n, groups, size, begin):
+    rng = np.random.default_rng(n + size)
+    codes = rng.integers(-128, 128, (n, groups * size), np.int8)
+    compiled, plain = forms(lambda: integer_stats(codes, begin, groups=groups))
+    assert same(compiled, plain)
+    for at in range(groups if size and n else 0):
+        group = codes[:, at * size : (at + 1) * size].astype(int)
+        assert compiled.sums[:, at].tolist() == group.sum(axis=1).tolist()
+        assert compiled.least[:, at].tolist() == group.min(axis=1).tolist()
+        assert compiled.most[:, at].tolist() == group.max(axis=1).tolist()
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    st.integers(0, 5), st.integers(1, 5), st.integers(0, 90), st.sampled_from([0, 1]),
+    st.integers(0, 5000), st.sampled_from([-8, -7, 0]), st.booleans(), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_nibbles_are_the_codes_taken_apart(n, groups, size, axis, begin, low, jit, seed):
+    rows, k = (2 * n, groups * size) if axis == 0 else (n, 2 * groups * size)
+    codes = np.random.default_rng(seed).integers(low, 8, (rows, k)).astype(np.int8)
+    stored = pack_int4(codes, axis)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_stats, "jit_pays", lambda size: jit)
+        found, blocks = (
+            nibble_stats(stored, axis, begin, groups),
+            byte_blocks(stored.reshape(-1).view(np.uint8), begin),
+        )
+    wanted = integer_stats(codes, groups=groups)
+    for name in ("sums", "least", "most") if k else ():
+        assert np.array_equal(getattr(found, name), getattr(wanted, name))
+    assert found.lowest == int((codes == -8).sum())
+    assert np.array_equal(found.blocks.low, blocks.low)
+    assert np.array_equal(found.blocks.high, blocks.high)
+
+
+def test_wider_groups_are_made_of_the_narrow_ones():
+    codes = np.random.default_rng(5).integers(-128, 128, (4, 60), np.int8)
+    fine = integer_stats(codes, groups=12)
+    for columns in (1, 2, 3, 4, 6, 12):
+        other = integer_stats(codes, groups=columns)
+        for one, two in zip(fine.over(columns), (other.sums, other.least, other.most), strict=True):
+            assert np.array_equal(one, two)
+    assert [fine.over(columns) for columns in (0, 5, 24)] == [None] * 3
+
+
+def test_sums_of_blocks_tell_bytes_apart():
+    raw = np.random.default_rng(6).integers(0, 256, 10001).astype(np.uint8)
+    first = block_sums(raw)
+    assert first.shape == (3,)
+    for at in (0, 5000, 10000):
+        other = raw.copy()
+        other[at] ^= 1
+        assert not np.array_equal(block_sums(other), first)
 
 
 def test_long_row_of_extremes_does_not_overflow(forms):
     codes = np.full((1, 1 << 20), -128, np.int8)
     compiled, plain = forms(lambda: integer_stats(codes))
-    assert compiled.row_sum.tolist() == [-128 << 20]
+    assert compiled.sums.tolist() == [[-128 << 20]]
     assert compiled.beyond == 1 << 20
     assert same(compiled, plain)
 

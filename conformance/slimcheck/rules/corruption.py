@@ -13,7 +13,7 @@ from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, is_norm
 from slimcheck.modules import Module
 from slimcheck.registry import after_rule, rule, value_rule
-from slimcheck.scan_stats import Blocks, byte_blocks
+from slimcheck.scan_stats import Blocks, block_sums
 from slimspec import layout
 
 _PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
@@ -34,9 +34,8 @@ def no_block_is_constant(ck: Context, module: Module) -> Iterator[Finding]:
         blocks = module.floats("weight").blocks
         stored = module.array("weight").reshape(-1).view(blocks.low.dtype)
     elif spec.dtype in _BYTES:
-        integers = module.integers if spec.dtype == "I8" and not module.packed else None
-        stored = module.array("weight").reshape(-1).view(np.uint8)
-        blocks = integers.blocks if integers else byte_blocks(stored, module.begin("weight"))
+        stored = module.array("weight").reshape(-1).view(np.int8)
+        blocks = module.blocks
     else:
         return
     run = _broken_run(stored, blocks, spec.shape[1] if stored.size else 1)
@@ -82,7 +81,7 @@ def _equal(x: NDArray[Any], value: Any) -> int:
 @value_rule("VAL-012")
 def no_block_is_noise(ck: Context, module: Module) -> Iterator[Finding]:
     stats = module.integers
-    if stats is None or module.packed or not stats.ends.size:
+    if stats is None or not stats.ends.size:  # two codes in a byte have none
         return
     size = module.cls.tensors["weight"].shape
     mean = stats.beyond * stats.blocks.step / max(size[0] * size[1], 1)
@@ -98,7 +97,7 @@ def no_block_is_noise(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("VAL-005")
 def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
-    """Keep a fingerprint of the weight: of its row statistics, which are known already."""
+    """Keep a fingerprint of the weight: of its statistics where they are known already."""
     if module.label is None or layout.base_label(module.label, ck.profile) == "FLOAT":
         return
     spec = module.cls.tensors["weight"]
@@ -107,15 +106,15 @@ def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
         return
     digest = hashlib.blake2b(repr((spec.dtype, spec.shape)).encode(), digest_size=16)
     if stats is not None:
-        if stats.row_min.min() == stats.row_max.max():
+        if stats.least.min() == stats.most.max():
             return
-        for part in (stats.row_sum, stats.row_min.astype(np.int8), stats.row_max.astype(np.int8)):
+        for part in module.rows or ():
             digest.update(part.tobytes())
     elif spec.dtype in FLOATS:
         digest.update(module.floats("weight").blocks.low.tobytes())
         digest.update(module.floats("weight").blocks.high.tobytes())
     else:
-        digest.update(np.ascontiguousarray(module.array("weight")).tobytes())
+        digest.update(block_sums(module.array("weight").reshape(-1).view(np.uint8)).tobytes())
     ck.fingerprints[module.name] = digest.digest()
     yield from ()
 

@@ -15,7 +15,6 @@ from slimcheck.modules import Module
 from slimcheck.registry import value_rule
 from slimcheck.scales import Floats, idle
 from slimspec.numeric import as_float32, to_dtype
-from slimspec.quantize.affine import group_view
 
 _SCALES = ("weight_scale", "input_scale", "deq_scale")
 _TINY = np.float32(2.0**-22)  # twice the smallest scale a quantizer gives
@@ -53,13 +52,13 @@ def zero_rows_have_no_scale(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("VAL-003")
 def few_integers_are_at_the_ends(ck: Context, module: Module) -> Iterator[Finding]:
-    stats, codes = module.integers, module.codes
-    if stats is None or codes is None or not codes.size:
+    stats, form = module.integers, module.form
+    if stats is None or form is None or not form.size:
         return
-    share = stats.beyond / codes.size
+    share = stats.beyond / form.size
     shape = module.cls.shapes.get("weight_scale", ())
     groups = shape[1] if len(shape) == 2 else 1
-    limit = max(_SHARE, _A_ROW * groups / codes.shape[1])
+    limit = max(_SHARE, _A_ROW * groups / form.shape[1])
     if share > limit:
         name = module.tensor("weight")
         found, expected = f"{share:.1%} at the ends", f"{limit:.1%} or less"
@@ -78,22 +77,15 @@ def no_minus_128(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("VAL-006")
 def rows_reach_the_end(ck: Context, module: Module) -> Iterator[Finding]:
-    scale, offset, codes = (
-        module.numbers("weight_scale"),
-        module.numbers("weight_offset"),
-        module.codes,
-    )
-    if scale is None or codes is None or scale.ndim != 2 or scale.shape[0] != codes.shape[0]:
+    scale, offset = module.numbers("weight_scale"), module.numbers("weight_offset")
+    form, stats = module.form, module.integers
+    if scale is None or form is None or stats is None or scale.ndim != 2:
         return
     columns = scale.shape[1]
-    if not columns or codes.shape[1] % columns or codes.shape[1] < 2 * columns:
+    found = stats.over(columns) if form.shape[1] >= 2 * columns else None
+    if found is None or scale.shape[0] != form.shape[0]:
         return
-    if columns == 1 and module.row_max is not None and module.row_min is not None:
-        most, least = module.row_max[:, None], module.row_min[:, None]
-    else:
-        groups = group_view(codes, codes.shape[1] // columns)  # (n, k // g, g)
-        most = groups.max(axis=2).astype(np.int64)
-        least = groups.min(axis=2).astype(np.int64)
+    least, most = found.least, found.most
     top = 127 if module.base_label == "W8A16" else 7
     flat = offset is None or not offset.any()
     reach = np.maximum(most, -least) if flat else most - least

@@ -65,7 +65,7 @@ def blocks_are_whole_and_even(ck: Context) -> Iterator[Finding]:
 @value_rule("MX-003")
 def weight_has_no_nan(ck: Context, module: Module) -> Iterator[Finding]:
     codes = _fp8(module)
-    if codes is not None:
+    if codes is not None and module.floats("weight").not_finite >= 0:
         wrong = (codes & _MAGNITUDE) == NAN_CODE
         yield from wrong_elements("MX-003", module, "weight", wrong, "no NaN", values=codes)
 

@@ -77,11 +77,12 @@ def _float(module: Module, suffix: str, spec: Spec) -> Iterator[Finding]:
 def integers_stay_in_range(ck: Context, module: Module) -> Iterator[Finding]:
     rules = rules_of(module.label, ck.profile) if module.label else None
     known = rules.get("weight") if rules else None
-    codes = module.codes
-    if known is None or codes is None or known.values.range is None:
+    stats = module.integers
+    if known is None or stats is None or known.values.range is None or not stats.least.size:
         return
     low, high = known.values.range
-    if low <= -128 and high >= 127:  # all of int8
+    codes = module.codes if stats.least.min() < low or stats.most.max() > high else None
+    if codes is None:
         return
     wrong = (codes < low) | (codes > high)
     expected = f"{low:g} … {high:g}"

@@ -1,8 +1,10 @@
 """W4A16: int4 weights beside float activations."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass
 from slimcheck.elements import wrong_elements
@@ -102,23 +104,35 @@ def whole_offsets(requirement: str, module: Module) -> Iterator[Finding]:
 
 
 _MOSTLY = 0.5  # of the bytes: some that leave the range are NUM-002's
+_FIRST = 1 << 12  # bytes: of packed ones some leave the range at once
 
 
 @value_rule("W4A16-007")
 def version_tells_whether_codes_are_packed(ck: Context, module: Module) -> Iterator[Finding]:
     """In packed bytes the upper nibble is a code of its own, in others it repeats the sign."""
     spec = module.cls.tensors.get("weight")
-    if spec is None or spec.dtype != "I8" or not module.array("weight").any():
+    if spec is None or spec.dtype != "I8":
         return
     packed = ck.metadata("version") not in (None, "0.0.0")
-    stored = module.array("weight")
-    inside = np.count_nonzero((stored >= -8) & (stored <= 7)) / stored.size
-    if (inside == 1) if packed else (inside < _MOSTLY):
+    stored, stats = module.array("weight"), module.integers
+    if packed:
+        wrong = _are_codes(stored.reshape(-1)[:_FIRST]) == 1 and _are_codes(stored) == 1
+    elif not module.packed and stats is not None and _are_codes(stats.least, stats.most) == 1:
+        wrong = False
+    else:
+        wrong = _are_codes(stored) < _MOSTLY
+    if wrong and stored.any():
         stated = f"version {ck.metadata('version')}" if packed else "no version"
         found = f"{stated}, bytes that hold {'one code' if packed else 'two codes'} each"
         expected = "packed codes" if packed else "one code per byte"
         name = module.tensor("weight")
         yield Finding("W4A16-007", "packing", found, expected, (name,), module.file("weight"))
+
+
+def _are_codes(*stored: NDArray[Any]) -> float:
+    """Share of the numbers that are int4 codes; 0 of none."""
+    inside = sum(np.count_nonzero((x >= -8) & (x <= 7)) for x in stored)
+    return inside / max(sum(x.size for x in stored), 1)
 
 
 @rule("W4A16-008")

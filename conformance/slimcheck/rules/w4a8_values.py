@@ -16,7 +16,6 @@ from slimcheck.rules.w4a8 import variant_of
 from slimcheck.rules.w8a8_values import offsets_are_zero
 from slimcheck.scales import Floats, no_scale, not_above_zero
 from slimspec.numeric import as_float32, to_dtype
-from slimspec.quantize.affine import group_view
 from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
 
 Integers = NDArray[np.int64]
@@ -71,31 +70,26 @@ def first_level_is_int8(ck: Context, module: Module) -> Iterator[Finding]:
 
 def _peaks(module: Module) -> Integers | None:
     """int64 [n, k/g]: largest |code| of each group times its second scale, 0 for no scale."""
-    codes, second = module.codes, module.numbers("weight_scale_second")
-    if codes is None or second is None or not _cuts(codes, second):
+    stats, second = module.integers, module.numbers("weight_scale_second")
+    if stats is None or second is None or second.ndim != 2 or second.shape[0] != len(stats.sums):
         return None
-    groups = group_view(codes, codes.shape[1] // second.shape[1])  # (n, k // g, g)
-    least, most = groups.min(axis=2, initial=0), groups.max(axis=2, initial=0)
-    peak = np.maximum(most.astype(np.int64), -least.astype(np.int64))
+    found = stats.over(second.shape[1])
+    if found is None or not stats.sums.size:
+        return None
     whole = np.where(_second_level(second), second, np.float32(0)).astype(np.int64)
-    return whole * peak
-
-
-def _cuts(codes: NDArray[np.int8], second: Floats) -> bool:
-    """Whether the scales belong to equal groups of the rows."""
-    n, k = codes.shape
-    shape = second.shape
-    return len(shape) == 2 and shape[0] == n and 0 < shape[1] <= k and k % shape[1] == 0
+    return whole * np.maximum(np.maximum(found.most, -found.least), 0)
 
 
 @value_rule("W4A8-008")
 def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
-    codes = module.codes
-    if codes is None or not codes.size:
+    stats, form = module.integers, module.form
+    if stats is None or form is None or not form.size:
         return
-    count = int(np.count_nonzero(codes == -8))
-    if count * _RARE >= codes.size:
-        found, expected = f"{count} of {codes.size} codes are -8", f"fewer than one in {_RARE}"
+    count = stats.lowest
+    if count is None:
+        count = int(np.count_nonzero(module.codes == -8)) if stats.least.min() <= -8 else 0
+    if count * _RARE >= form.size:
+        found, expected = f"{count} of {form.size} codes are -8", f"fewer than one in {_RARE}"
         name = module.tensor("weight")
         yield Finding("W4A8-008", "share", found, expected, (name,), module.file("weight"))
 
@@ -103,14 +97,16 @@ def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
 @value_rule("W4A8-010")
 def scale_bias_is_eight_sums(ck: Context, module: Module) -> Iterator[Finding]:
     """Sums of integers are exact; what a float32 sum in any order gives lies near them."""
-    stored, level, scale = _float32(module, "scale_bias"), _int8_level(module), _row_scale(module)
-    if stored is None or level is None or scale is None:
+    stored, scale, form = _float32(module, "scale_bias"), _row_scale(module), module.form
+    if stored is None or scale is None or form is None:
         return
-    (n, k), (rows, usable) = level.shape, scale
     chunks = scale_bias_chunks(module.name, variant_of(ck.profile))
-    if chunks is None or stored.shape != (n, chunks) or k % chunks:  # W4A8-009, -011, -017
+    if chunks is None or stored.shape != (form.shape[0], chunks):  # W4A8-009, -011, -017
         return
-    sums = level.reshape(n, chunks, k // chunks).sum(axis=2, dtype=np.int64)
+    sums = _level_sums(module, chunks)
+    if sums is None:
+        return
+    rows, usable = scale
     used = _rounded(module, rows).astype(np.float64)
     with np.errstate(all="ignore"):  # a scale near the largest float32 is infinite in bfloat16
         wanted = 8.0 * sums * used
@@ -135,8 +131,8 @@ def _float32(module: Module, suffix: str) -> Floats | None:
 
 def _row_scale(module: Module) -> tuple[Floats, Mask] | None:
     """float32 [n, 1]: weight_scale with 1 for what is none; bool [n, 1]: which rows to judge."""
-    scale, codes = _float32(module, "weight_scale"), module.codes
-    if scale is None or codes is None or scale.shape != (codes.shape[0], 1):
+    scale, form = _float32(module, "weight_scale"), module.form
+    if scale is None or form is None or scale.shape != (form.shape[0], 1):
         return None
     usable = ~no_scale(scale)
     second = module.numbers("weight_scale_second")
@@ -146,6 +142,26 @@ def _row_scale(module: Module) -> tuple[Floats, Mask] | None:
             return None
         usable &= (_second_level(second) & (peaks <= _INT8)).all(axis=1, keepdims=True)
     return np.where(usable, scale, np.float32(1)), usable
+
+
+def _level_sums(module: Module, chunks: int) -> Integers | None:
+    """int64 [n, chunks]: sums of the codes, on two levels times their second scale.
+
+    None where the columns do not make so many chunks; a group whose scale is none counts nothing.
+    """
+    stats, second = module.integers, module.numbers("weight_scale_second")
+    if stats is None:
+        return None
+    sums = stats.sums.astype(np.int64)
+    if second is not None:
+        peaks = _peaks(module)
+        if peaks is None:
+            return None
+        fits = _second_level(second) & (peaks <= _INT8)
+        whole = np.where(fits, second, np.float32(0)).astype(np.int64)
+        sums = sums * np.repeat(whole, sums.shape[1] // whole.shape[1], axis=1)
+    n, groups = sums.shape
+    return sums.reshape(n, chunks, -1).sum(axis=2) if groups and groups % chunks == 0 else None
 
 
 def _int8_level(module: Module) -> NDArray[np.int8] | None:
@@ -185,8 +201,8 @@ def _likely(
 
 @value_rule("W4A8-019")
 def unsummed_scale_bias_is_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
-    stored, scale, codes = _float32(module, "scale_bias"), _row_scale(module), module.codes
-    if stored is None or scale is None or codes is None or stored.shape != codes.shape:
+    stored, scale, form = _float32(module, "scale_bias"), _row_scale(module), module.form
+    if stored is None or scale is None or form is None or stored.shape != form.shape:
         return
     if scale_bias_chunks(module.name, variant_of(ck.profile)) is not None:
         return
