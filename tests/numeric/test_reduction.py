@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimspec.numeric.reduction import cascade_mean, cascade_sum, column_mean, column_sum
+from slimspec.numeric.reduction import (
+    cascade_mean,
+    cascade_sum,
+    column_mean,
+    column_sum,
+    fused_dot,
+)
 
 
 def _chain(values: list[np.float32]) -> np.float32:
@@ -122,3 +129,33 @@ def test_column_mean_of_16_bits_rounds_once() -> None:
     x = np.float16([[2048, 1], [2049, 1], [2, 2]])  # 2049 is 2048 in float16
     assert column_mean(x).tolist() == [np.float16(4098 / 3), np.float16(4 / 3)]
     assert column_mean(x).dtype == np.float16
+
+
+def _nearest(exact: Fraction) -> np.float32:
+    """The float32 nearest to a number that is no tie."""
+    guess = np.float32(float(exact))
+    near = (
+        np.nextafter(guess, np.float32(-np.inf)),
+        guess,
+        np.nextafter(guess, np.float32(np.inf)),
+    )
+    return min(near, key=lambda x: abs(Fraction(float(x)) - exact))
+
+
+@pytest.mark.parametrize(("k", "blocks"), [(1, 1), (40, 1), (384, 1), (385, 2), (900, 3)])
+def test_products_are_added_one_by_one_with_one_rounding_each(k: int, blocks: int) -> None:
+    rng = np.random.default_rng(k)
+    a, b = (rng.standard_normal((2, k)).astype(np.float32) for _ in range(2))
+    size = 384 if k >= 768 else -(-k // blocks)
+    for row, found in enumerate(fused_dot(a, b)):
+        total = np.float32(0)
+        for start in range(0, k, size):
+            partial = np.float32(0)
+            for x, y in zip(
+                a[row, start : start + size], b[row, start : start + size], strict=True
+            ):
+                partial = _nearest(
+                    Fraction(float(x)) * Fraction(float(y)) + Fraction(float(partial))
+                )
+            total = np.float32(total + partial)
+        assert found == total

@@ -238,8 +238,12 @@ def _zero_of_either_sign(
 ) -> np.ndarray:
     """min(-0, 0) of torch is -0 in a lane of a vector and 0 beside it: so is an unsigned offset."""
     signed = np.signbit(found) == np.signbit(expected)
-    lo = np.broadcast_to(_input(case, tensors, "min_val"), found.shape)
+    lo = _input(case, tensors, "x_min" if "x_min" in case["in"] else "min_val")
+    lo = np.broadcast_to(lo, found.shape)
     return (found == expected) & (signed | ((lo == 0) & np.signbit(lo)))
 
 
-BOUNDS = {"v1_calculate_qparam_int_maxbound": {"offset": (_zero_of_either_sign, 1.0)}}
+BOUNDS = {
+    "legacy_linear_quantization_params": {"zero_point": (_zero_of_either_sign, 1.0)},
+    "v1_calculate_qparam_int_maxbound": {"offset": (_zero_of_either_sign, 1.0)},
+}

@@ -75,7 +75,7 @@ def legacy_quant_misc(case: Case, tensors: Tensors) -> Outputs:
         score, share = outlier_score(_input(case, tensors, "X"))
         return {"out": [score, share]}
     q, scale = row_codes(_input(case, tensors, "x"), case["params"]["num_bits"])
-    return {"out": [scale, q, np.zeros((), np.float32)]}
+    return {"out": [scale, q, np.zeros((), scale.dtype)]}
 
 
 VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {

@@ -91,8 +91,9 @@ def v0_flex(case: Case, tensors: Tensors) -> Outputs:
     if p["fn"] == "scale_descale":
         loss = FlexLoss(act, w, act_symmetric=p["act_asym"])
         return {"o0": np.float32(loss(p["alpha"], p["beta"]))}
-    best = search_alpha(FlexLoss(act, w, act_symmetric=False))  # the first pass only
-    return {"o0": best.alpha, "o1": np.float32(best.loss)}
+    best = search_alpha(FlexLoss(act, w, act_symmetric=False), limit=1.0)  # the first pass only
+    improved = "tensor" in case["out"]["o1"]  # else the limit itself, a plain number
+    return {"o0": best.alpha, "o1": np.float32(best.loss) if improved else best.loss}
 
 
 def v0_quant_utils(case: Case, tensors: Tensors) -> Outputs:

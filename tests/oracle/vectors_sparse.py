@@ -51,6 +51,7 @@ def lowbit_masks(case: Case, tensors: Tensors) -> Outputs:
     p, w = case["params"], _input(case, tensors, "weight")
     if p["fn"] == "compute_outlier_mask":
         mask, bound = fraction_mask(w, p["fraction"], per_row=p["per_channel"])
+        bound = bound if p["per_channel"] else bound[0]  # 0-d there
     else:
         mask, bound = sigma_mask(w, p["threshold"])
     if p["fn"] == "get_mask_by_sigma":

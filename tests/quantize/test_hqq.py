@@ -68,12 +68,25 @@ def test_zero_points_are_integers_and_scales_untouched_when_only_they_are_solved
     assert (offset == np.rint(offset)).all()
 
 
-def test_row_of_zeros_does_not_spoil_the_others() -> None:
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_row_of_zeros_ends_the_search_before_its_first_round(symmetric: bool) -> None:
+    """Its scale becomes 0 or 0 / 0, its integers NaN, and so the mean error."""
     w = _weight()
-    w[3] = 0
-    start = quantize_minmax(w, bits=4, variant="v0")
-    scale, _ = optimize_hqq(w, start.scale, start.offset, bits=4)
-    assert np.isfinite(np.delete(scale, 3)).all()
+    for spoiled in (False, True):
+        w[3] = 0 if spoiled else w[3]
+        start = quantize_minmax(w, bits=4, symmetric=symmetric, variant="v0")
+        scale, _ = optimize_hqq(w, start.scale, start.offset, bits=4)
+        kept = (scale == start.scale.astype(np.float16)).all()
+        assert kept == (spoiled or not symmetric)  # a zero point is not solved for
+
+
+def test_scale_per_tensor_is_the_trace_of_products_over_the_sum_of_squares() -> None:
+    w = _weight(5, 20)
+    start = quantize_minmax(w, bits=4, variant="v0", granularity="tensor")
+    options = HqqOptions(rounds=1, beta=1e-30)  # shrinks every error to 0: the target is w
+    scale, _ = optimize_hqq(w, start.scale, start.offset, bits=4, per_tensor=True, options=options)
+    q = start.q.astype(np.float64)
+    assert scale[0] == np.float16((q * w).sum() / (q * q).sum())
 
 
 def test_nan_is_refused_with_its_index() -> None:

@@ -125,6 +125,15 @@ def test_of_equal_losses_the_last_one_counts_and_beta_falls_back_to_zero() -> No
     assert (never.alpha, never.beta) == (0.0, 0.0)
 
 
+def test_v0_takes_no_loss_above_its_limit() -> None:
+    def loss(alpha: float, beta: float) -> float:
+        return 1.25 - alpha / 2
+
+    assert search_alpha(loss).alpha == search_alpha(loss, limit=1.0).alpha == 1.0  # type: ignore[arg-type]
+    refused = search_alpha(loss, limit=0.7)  # type: ignore[arg-type]
+    assert (refused.alpha, refused.loss) == (0.0, 0.7)
+
+
 def test_both_activation_quantizers_have_a_loss() -> None:
     x, w = _pair()
     per_token, per_tensor = (FlexLoss(x, w, act_symmetric=s)(0.5, 0.5) for s in (True, False))

@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimspec.observe.sigma import magnitude_std
+from slimspec.quantize.hqq import HqqOptions, optimize_hqq
 from slimspec.sparse.cosparse import quantize_cosparse
 from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit, w8a8s_weight
-from slimspec.sparse.lowbit_groups import quantize_groups, quantize_two_levels
+from slimspec.sparse.lowbit_groups import (
+    quantize_groups,
+    quantize_groups_hqq,
+    quantize_two_levels,
+)
 from slimspec.sparse.outliers import fraction_mask, sigma_mask
 from slimspec.sparse.power import best_exponent, minimize_bounded, quantize_power
 from slimspec.sparse.split import quantize_split
@@ -258,3 +263,19 @@ def test_power_grid_beats_the_uniform_grid_on_its_own_measure() -> None:
     assert 0.1 < exponent < 0.9
     errors = [((made.approximate - w)[bulk] ** 2).sum() for made in (power, uniform)]
     assert errors[0] < errors[1]
+
+
+def test_hqq_of_groups_takes_ten_rounds_at_most_and_solves_blocks_of_columns_alone() -> None:
+    w = np.random.default_rng(2).standard_t(3, (5, 64)).astype(F32)
+    made = quantize_groups_hqq(w, 4, 32, symmetric=True)
+    for i, block in enumerate((w[:, :32], w[:, 32:])):
+        start = quantize_groups(block, 4, symmetric=True)
+        after = {
+            rounds: optimize_hqq(
+                block, start.scale, start.offset, bits=4, options=HqqOptions(rounds=rounds)
+            )[0]
+            for rounds in (9, 10, 20)
+        }
+        assert np.array_equal(made.scale[:, [i]], after[10])
+        assert not np.array_equal(after[9], after[10])
+        assert not np.array_equal(after[10], after[20])

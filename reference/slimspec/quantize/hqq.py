@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import as_float32, round_half_even
 from slimspec.numeric.power import power
-from slimspec.numeric.reduction import cascade_mean, cascade_sum
+from slimspec.numeric.reduction import cascade_mean, cascade_sum, fused_dot
 
-from .affine import Variant, codes, dequantize, quantize, require_finite
+from .affine import Variant, code_range, dequantize, quantize, require_finite
 from .minmax import Granularity, IntegerWeight, quantize_minmax
 
 Array = NDArray[np.float32]
@@ -51,8 +51,8 @@ def optimize_hqq(
     offset: z = round_half_even(mean(q - T·s)) per row: the producer multiplies by s where the
             algebra wants a division (math.md 15, D-11).
     Args: w [n, k] float32/float16/bfloat16; scale, offset [n, 1] or [1].
-    Returns: scale and offset, float16, shape as given ([n, 1] from rows). A row of zero codes
-    gives NaN. Raises: ValueError for NaN or Inf in w.
+    Returns: scale and offset, float16, shape as given ([n, 1] from rows). With a row of zeros no
+    round is better than the start. Raises: ValueError for NaN or Inf in w.
     Source: math.md 3.4 (legacy optimize_weights_proximal).
     """
     options = options or HqqOptions()
@@ -100,8 +100,12 @@ def quantize_hqq(
 
 
 def _quantized(w: Array, s: Array, z: Array, bits: int) -> tuple[Array, Array, np.float32]:
-    """Return codes, their values and the mean absolute error."""
-    q = codes(w, s, z, bits=bits)
+    """Return codes, their values and the mean absolute error.
+
+    A row whose scale became 0 or NaN makes the error NaN (0 / 0), which ends the search for all.
+    """
+    low, high = code_range(bits)
+    q = np.clip(round_half_even(w / s + z), np.float32(low), np.float32(high))
     approximate = dequantize(q, s, z)
     return q, approximate, np.float32(cascade_mean(np.abs(w - approximate).reshape(-1)))
 
@@ -113,10 +117,13 @@ def _shrink(e: Array, beta: float, p: float) -> Array:
 
 
 def _best_scale(q: Array, target: Array, per_tensor: bool) -> Array:
+    """The products of rows are the diagonal of q·Tᵀ; per tensor its trace, summed in float64."""
+    product = fused_dot(q, target)
     if per_tensor:
-        q, target = q.reshape(1, -1), target.reshape(1, -1)
+        product = product.sum(keepdims=True, dtype=np.float64).astype(np.float32)
+        q = q.reshape(1, -1)
     norm = np.sqrt(cascade_sum(q * q))
-    scale = cascade_sum(q * target) / (norm * norm)
+    scale = product / (norm * norm)
     return scale if per_tensor else scale[:, None]
 
 

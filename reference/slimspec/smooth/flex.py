@@ -89,12 +89,13 @@ class FlexLoss:
             return float(div(_rms(error), self._normal, dtype))
 
 
-def search_alpha(loss: FlexLoss, step: float = STEP) -> AlphaBeta:
+def search_alpha(loss: FlexLoss, step: float = STEP, limit: float = np.inf) -> AlphaBeta:
     """Return the alpha of the smallest loss with beta = 1 - alpha; of equal losses the last one.
 
-    Args: loss; step of the grid. Source: math.md 8.1 (m6); alpha_beta_search.py:120-140.
+    Args: loss; step of the grid; limit: no larger loss counts (1 in V0). If none counts, alpha is 0
+    and the loss is the limit. Source: math.md 8.1 (m6); alpha_beta_search.py:120-140.
     """
-    alpha, best = 0.0, np.inf
+    alpha, best = 0.0, limit
     for candidate in grid(step):
         value = loss(candidate, 1.0 - candidate)
         if value <= best:
@@ -102,13 +103,14 @@ def search_alpha(loss: FlexLoss, step: float = STEP) -> AlphaBeta:
     return AlphaBeta(alpha, 1.0 - alpha, best)
 
 
-def search_alpha_beta(loss: FlexLoss, step: float = STEP) -> AlphaBeta:
+def search_alpha_beta(loss: FlexLoss, step: float = STEP, limit: float = np.inf) -> AlphaBeta:
     """Return the exponents of the smallest loss: first alpha, then beta at that alpha.
 
     If no beta of the grid is at least as good as 1 - alpha was, beta is 0, as in the producer.
-    Args: loss; step of the grid. Source: math.md 8.1 (m6); alpha_beta_search.py:142-182.
+    Args: loss; step, limit: as `search_alpha`.
+    Source: math.md 8.1 (m6); alpha_beta_search.py:142-182.
     """
-    start = search_alpha(loss, step)
+    start = search_alpha(loss, step, limit)
     beta, best = 0.0, start.loss
     for candidate in grid(step):
         value = loss(start.alpha, candidate)

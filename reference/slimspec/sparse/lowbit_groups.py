@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, round_half_even, sub, to_dtype
 from slimspec.quantize.affine import code_range, common_dtype
-from slimspec.quantize.hqq import optimize_hqq
+from slimspec.quantize.hqq import HqqOptions, optimize_hqq
 from slimspec.quantize.weight_lowbit import LEVEL_ONE_BOUND, asymmetric_scale, group_params
 from slimspec.quantize.weight_lowbit import integer_scale as rounded_scale
 from slimspec.sparse.straight_through import round_straight_through, symmetric_codes
+
+HQQ = HqqOptions(rounds=10)  # of the low-bit module; the other quantizers take 20
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def quantize_groups_hqq(
 ) -> GroupWeight:
     """Quantize per group with HQQ scales; each block of `group_size` columns is solved alone.
 
-    The search of a block stops when the error over all its rows grows; scale and offset are
-    float16. q = clip(round(w / scale + offset), -2^(b-1), 2^(b-1) - 1).
+    The search of a block stops when the error over all its rows grows, and after 10 rounds; scale
+    and offset are float16. q = clip(round(w / scale + offset), -2^(b-1), 2^(b-1) - 1).
 
     Args: w [n, k]. Returns: q [n, k] in float16 (float16 weights) or float32; scale and offset
     float16 [n, k/g]; ŵ in the dtype of w. Source: math.md 3.4, 7.1; recorded cases (blocks).
@@ -101,7 +103,8 @@ def quantize_groups_hqq(
     for first in range(0, w.shape[1], group_size):
         block = np.ascontiguousarray(w[:, first : first + group_size])
         start = quantize_groups(block, bits, symmetric=symmetric, integer_scale=integer_scale)
-        blocks.append(optimize_hqq(block, start.scale, start.offset, bits=bits))
+        made = optimize_hqq(block, start.scale, start.offset, bits=bits, options=HQQ)
+        blocks.append(made)
     scale, offset = (np.concatenate(part, axis=1) for part in zip(*blocks, strict=True))
     scale = rounded_scale(scale) if integer_scale else scale
     source = to_dtype(as_float32(w), np.float16) if integer_scale else w
