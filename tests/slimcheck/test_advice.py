@@ -58,6 +58,8 @@ CASES = [
     Case("DESC-001", "empty-file", write(DESCRIPTION, "")),
     Case("DESC-001", "lfs-pointer", write(DESCRIPTION, POINTER)),
     Case("DESC-001", "empty-key", value(DESCRIPTION, [""], "FLOAT")),
+    Case("DESC-007", "object", value(DESCRIPTION, ["optional"], "none")),
+    Case("DESC-007", "type", value(DESCRIPTION, ["lm_head.weight"], 8)),
     Case("DIR-001", "conflict", "dir-001"),
     Case("DIR-001", "none", "dir-002-missing"),
     Case("DIR-002", "missing", "dir-002-missing"),

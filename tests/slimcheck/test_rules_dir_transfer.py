@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,40 @@ def test_list_that_is_no_file_or_too_large_is_passed_over(directory, digest):
     os.mkfifo(directory / "c.sha256")
     (directory / "d.sha256").write_text(f"{'0' * 64}  {SHARD}\n" + "\n" * (4 << 20))
     assert found(directory, "DIR-028") == []
+
+
+def test_list_that_cannot_be_read_does_not_hide_another(directory, digest, monkeypatch):
+    (directory / "a.sha256").write_text(f"{digest}  {SHARD}\n")
+    (directory / "b.sha256").write_text(f"{'0' * 64}  {SHARD}\n")
+    opened = Path.open
+
+    def refuse(path, *args):
+        if path.name == "a.sha256":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    unread, wrong = sorted(found(directory, "DIR-028"), key=lambda group: group.file)
+    assert (unread.kind, unread.file) == ("list", "a.sha256")
+    assert unread.found == "cannot be read (Permission denied)"
+    assert (wrong.kind, wrong.file) == ("digest", SHARD)
+
+
+def test_file_that_cannot_be_read_does_not_hide_another(directory, digest, monkeypatch):
+    other = SHARD.replace("00001-of-00001", "00002-of-00001")
+    (directory / other).write_bytes((directory / SHARD).read_bytes())
+    (directory / "SHA256SUMS").write_text(f"{'0' * 64}  {SHARD}\n{'0' * 64}  {other}\n")
+    whole = hashlib.file_digest
+
+    def refuse(stream, name):
+        if Path(stream.name).name == SHARD:
+            raise OSError(5, "Input/output error")
+        return whole(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    groups = {group.file: group.found for group in found(directory, "DIR-028")}
+    assert groups[SHARD] == "cannot be read (Input/output error)"
+    assert groups[other] == f"sha256 {digest[:16]}…"
 
 
 def test_file_that_goes_on_for_ever_is_not_read(directory, digest):

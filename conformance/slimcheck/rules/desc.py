@@ -117,7 +117,7 @@ def entries_are_labels(ck: Context) -> Iterator[Finding]:
     for key in ("metadata", "optional"):
         if has(description, key) and not isinstance(description.get(key), dict):
             found = f"{key} {shown(description.get(key))}"
-            yield said(ck, "DESC-007", "type", found, f"{key} is an object")
+            yield said(ck, "DESC-007", "object", found, f"{key} is an object")
 
 
 def _near(label: str) -> str:

@@ -11,7 +11,6 @@ from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.registry import rule
 from slimcheck.scan import processors
-from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.index import is_safe_name
 
 _READ_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
@@ -19,6 +18,7 @@ _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}(?=\.safetensors$)", re.ASCII)
 _LIST = re.compile(r"(?i:sha256sums?(\.txt)?|.+\.sha256(sums?)?)", re.ASCII)
 _LIST_LIMIT = 4 << 20  # bytes
 _LONGER = "trailing-bytes"
+_READABLE = "a list that can be read"
 _DIGEST = r"(?P<digest>[0-9a-fA-F]{64})"
 _LINES = tuple(
     re.compile(form, re.ASCII)
@@ -55,51 +55,67 @@ def _users(audience: int) -> str:
 @rule("DIR-028", reads=True)
 def weights_have_their_digest(ck: Context) -> Iterator[Finding]:
     """Of shards that are asked for and end with their tensors: others may go on for terabytes."""
-    listed = _listed(ck)
+    listed: dict[str, dict[str, str]] = {}
+    for name, lines in _lists(ck).items():
+        if isinstance(lines, str):
+            yield Finding("DIR-028", "list", lines, _READABLE, file=ck.prefix + name)
+        else:
+            for weights, digest in lines.items():
+                listed.setdefault(weights, {})[ck.prefix + name] = digest
     here = {shard.name for shard in ck.checkpoint.shards}
-    endless = {s.name for s in ck.checkpoint.shards if any(d.code == _LONGER for d in s.defects)}
     for name in sorted(listed.keys() - here):
         for source in listed[name]:
             yield Finding(
                 "DIR-028", "absent", "no such file", "the file that it lists", (name,), source
             )
+    endless = {s.name for s in ck.checkpoint.shards if any(d.code == _LONGER for d in s.defects)}
     names = sorted((listed.keys() & ck.checkpoint.asked) - endless)
     with ThreadPoolExecutor(processors()) as pool:
-        found_digests = list(pool.map(lambda name: _sha256(ck.checkpoint.path / name), names))
-    for name, digest in zip(names, found_digests, strict=True):
+        digests = list(pool.map(lambda name: _sha256(ck.checkpoint.path / name), names))
+    for name, found in zip(names, digests, strict=True):
         for source, expected in listed[name].items():
-            if digest != expected:
-                found = f"sha256 {digest[:16]}…"
+            if found != f"sha256 {expected}":
                 wanted = f"sha256 {expected[:16]}… of {source}"
-                yield Finding("DIR-028", "digest", found, wanted, file=ck.prefix + name)
+                yield Finding("DIR-028", "digest", _short(found), wanted, file=ck.prefix + name)
 
 
-def _listed(ck: Context) -> dict[str, dict[str, str]]:
-    """Name of a weights file -> its digest by each list that has one.
+def _short(found: str) -> str:
+    return f"{found[:23]}…" if found.startswith("sha256 ") else found
+
+
+def _lists(ck: Context) -> dict[str, dict[str, str] | str]:
+    """List -> digests by the names of weights files, or why it cannot be read.
 
     A list of which no file is here came with the float model, from which it was copied.
     """
     here = {shard.name for shard in ck.checkpoint.shards}
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str] | str] = {}
     for entry in ck.checkpoint.files:
         if entry.is_directory or entry.size > _LIST_LIMIT or not _LIST.fullmatch(entry.name):
             continue
         path = ck.checkpoint.path / entry.name
-        lines = dict(_lines(path)) if path.is_file() else {}
+        try:
+            lines = dict(_lines(path)) if path.is_file() else {}
+        except OSError as error:
+            found[entry.name] = f"cannot be read ({error.strerror})"
+            continue
         if not here.isdisjoint(lines):
-            for name, digest in lines.items():
-                if name.endswith(".safetensors") and is_safe_name(name):
-                    found.setdefault(name, {})[ck.prefix + entry.name] = digest.lower()
+            found[entry.name] = {
+                name: digest.lower()
+                for name, digest in lines.items()
+                if name.endswith(".safetensors") and is_safe_name(name)
+            }
     return found
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """(name, digest) of every line of a list; a file of one digest is about NAME of NAME.sha256."""
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_LIST_LIMIT).decode("utf-8", errors="replace")
-    except OSError as error:
-        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror})") from None
+    """(name, digest) of every line of a list; a file of one digest is about NAME of NAME.sha256.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        text = stream.read(_LIST_LIMIT).decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and re.fullmatch(_DIGEST, lines[0]):
         yield path.name.rpartition(".")[0], lines[0]
@@ -110,10 +126,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _sha256(path: Path) -> str:
+    """The digest of a file, as "sha256 …", or why there is none."""
     if not path.is_file():  # a pipe would never end
-        raise CheckpointError(f"{path.name}: not a regular file")
+        return "not a regular file"
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
     except OSError as error:
-        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror})") from None
+        return f"cannot be read ({error.strerror})"
