@@ -7,7 +7,7 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from math import lcm
+from math import lcm, prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from slimcheck.scan_stats import (
 )
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.pack import unpack_int4
@@ -54,6 +55,7 @@ class Module:
         self._context = context
         self.cls = cls
         self.name = name
+        self._raw: dict[str, NDArray[np.uint8]] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._numbers: dict[str, NDArray[np.float32]] = {}
         self._floats: dict[str, FloatStats] = {}
@@ -103,13 +105,6 @@ class Module:
         """Stored bytes of all its tensors."""
         return sum(size for _, _, size in self.sizes())
 
-    def extent(self) -> tuple[Path, int, int]:
-        """File of its lead, where its bytes begin there, and their number."""
-        table = self._context.checkpoint.table
-        row = table.index(self.tensor(self.lead))
-        begin, end = int(table.begin[row]), int(table.end[row])
-        return self._context.checkpoint.path / table.file(row), begin, end - begin
-
     @property
     def packed(self) -> bool:
         """Whether its weight holds two int4 codes in a byte."""
@@ -123,6 +118,21 @@ class Module:
     def file(self, suffix: str) -> str:
         return self._context.file_of(self.tensor(suffix))
 
+    def place(self, suffix: str) -> tuple[str, int, int]:
+        """Path of the file of one of its tensors, and where its bytes begin and end there."""
+        table = self._context.checkpoint.table
+        row = table.index(self.tensor(suffix))
+        path = f"{self._context.checkpoint.path}/{table.file(row)}"
+        return path, int(table.begin[row]), int(table.end[row])
+
+    def hold(self, suffix: str, raw: NDArray[np.uint8]) -> None:
+        """Take the bytes of a tensor, read already."""
+        self._raw[suffix] = raw
+
+    def know(self, stats: IntegerStats) -> None:
+        """Take `integers`, counted already."""
+        self.__dict__["integers"] = stats
+
     def array(self, suffix: str) -> NDArray[Any]:
         """The tensor as a read-only array (shape and dtype as in the header).
 
@@ -130,11 +140,19 @@ class Module:
             slimspec.checkpoint.CheckpointError: the bytes cannot be read.
             KeyError: the module has no such tensor.
         """
-        if suffix not in self._arrays:
-            if suffix not in self.cls.tensors:
-                raise KeyError(suffix)
-            self._arrays[suffix] = self._context.checkpoint.tensor(self.tensor(suffix))
-        return self._arrays[suffix]
+        found = self._arrays.get(suffix)
+        if found is None:
+            spec, raw = self.cls.tensors[suffix], self._raw.get(suffix)
+            dtype = numpy_dtype(spec.dtype)
+            if raw is not None and dtype and raw.size == dtype.itemsize * prod(spec.shape):
+                found = raw.view(dtype).reshape(spec.shape)
+                if not found.flags.aligned:
+                    found = found.copy()
+                    found.flags.writeable = False
+            else:
+                found = self._context.checkpoint.tensor(self.tensor(suffix))
+            self._arrays[suffix] = found
+        return found
 
     def numbers(self, suffix: str) -> NDArray[np.float32] | None:
         """The tensor as float32, widened without loss, read-only; None if of no such dtype.
@@ -144,15 +162,18 @@ class Module:
         spec = self.cls.tensors.get(suffix)
         if spec is None or spec.dtype not in _WIDENED:
             return None
-        if suffix not in self._numbers:
-            with np.errstate(invalid="ignore"):
-                found = self.array(suffix).astype(np.float32)
-            none = np.isnan(found)
+        known = self._numbers.get(suffix)
+        if known is None:
+            known = found = self.array(suffix)
+            if spec.dtype != "F32":
+                with np.errstate(invalid="ignore"):
+                    known = found.astype(np.float32)
+            none = np.isnan(known)
             if none.any():
-                found[none] = np.float32(np.nan)
-            found.flags.writeable = False
-            self._numbers[suffix] = found
-        return self._numbers[suffix]
+                known = np.where(none, np.float32(np.nan), known)
+            known.flags.writeable = False
+            self._numbers[suffix] = known
+        return known
 
     @kept
     def codes(self) -> NDArray[np.int8] | None:
@@ -231,7 +252,7 @@ class Module:
 
     def release(self) -> None:
         """Let go of everything that was read."""
-        for read in (self._arrays, self._numbers, self._floats):
+        for read in (self._raw, self._arrays, self._numbers, self._floats):
             read.clear()
         for name in ("codes", "integers", "rows", "deq_scale"):
             self.__dict__.pop(name, None)
@@ -298,6 +319,11 @@ class Form:
     def size(self) -> int:
         """Number of integers."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether there is one code in each byte and one group in each row, and some of both."""
+        return self.axis is None and self.groups == 1 and self.size > 0
 
 
 @lru_cache(4096)

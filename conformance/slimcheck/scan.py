@@ -19,6 +19,7 @@ import numpy as np
 
 from slimcheck.context import Context
 from slimcheck.findings import Finding
+from slimcheck.lots import read
 from slimcheck.modules import Module, modules
 from slimcheck.registry import ValueRule
 from slimspec.checkpoint import CheckpointError
@@ -30,7 +31,8 @@ Fitting = Callable[[frozenset[str]], Sequence[ValueRule]]  # the rules about som
 
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
 _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
-_JOB = 4 << 20  # modules are handed to a thread in lots of about so many bytes
+_JOB = 16 << 20  # modules are handed to a thread in lots of about so many bytes
+_GAP = 1 << 20  # bytes between weights that are read along
 _SMALL = 4 << 20  # bytes of modules that take more time in Python than in kernels
 _MOST_THREADS = 8
 _turn = Lock()  # of threads with small modules
@@ -172,6 +174,7 @@ def _run_together(
 def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
     small = job.nbytes < _SMALL * len(job.modules)
+    read(job.modules)
     # threads that contend for the interpreter are slower together than one alone
     with _turn if small else nullcontext(), np.errstate(all="ignore"):  # the rules name damage
         for module in job.modules:
@@ -184,14 +187,15 @@ def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
 
 
 def _judge_module(context: Context, module: Module, job: Job, fitting: Fitting) -> None:
-    for rule in fitting(module.types):
-        job.applied.add(rule.requirement)
-        try:
+    rules = fitting(module.types)
+    done = 0
+    try:
+        for done, rule in enumerate(rules, 1):  # noqa: B007 - how many were asked
             job.findings += rule.check(context, module)
-        except CheckpointError as error:
-            tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
-            job.findings.append(unreadable(tensors, error))
-            return
+    except CheckpointError as error:
+        tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
+        job.findings.append(unreadable(tensors, error))
+    job.applied.update(rule.requirement for rule in rules[:done])
 
 
 def unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:
@@ -203,26 +207,35 @@ class _ReadAhead:
     """Asks the system to read the weights of jobs that wait, where it can be asked."""
 
     def __init__(self) -> None:
-        self._path: os.PathLike[str] | None = None
+        self._path = ""
         self._handle = -1
 
     def want(self, job: Job) -> None:
         if not hasattr(os, "posix_fadvise"):
             return
+        run = ("", 0, 0)
         for module in job.modules:
-            path, begin, size = module.extent()
-            if size <= 0:
+            path, begin, end = module.place(module.lead)
+            if path == run[0] and 0 <= begin - run[2] <= _GAP:
+                run = (path, run[1], end)
                 continue
-            try:
-                if path != self._path:
-                    self.close()
-                    self._handle = os.open(path, os.O_RDONLY)
-                    self._path = path
-                os.posix_fadvise(self._handle, begin, size, os.POSIX_FADV_WILLNEED)
-            except OSError:  # the rules will say what is wrong with the file
-                return
+            self._advise(*run)
+            run = (path, begin, end)
+        self._advise(*run)
+
+    def _advise(self, path: str, begin: int, end: int) -> None:
+        if end <= begin:
+            return
+        try:
+            if path != self._path:
+                self.close()
+                self._handle = os.open(path, os.O_RDONLY)
+                self._path = path
+            os.posix_fadvise(self._handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
+        except OSError:  # the rules will say what is wrong with the file
+            pass
 
     def close(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
-        self._path, self._handle = None, -1
+        self._path, self._handle = "", -1

@@ -78,6 +78,21 @@ def int8_rows(x, k, base, lead, sums, least, most, low, high, ends):  # type: ig
 
 
 @njit(nogil=True, cache=True)
+def int8_lot(x, table, sums, least, most, low, high, ends, beyond):  # type: ignore[no-untyped-def]
+    """`int8_rows` of several matrices in x: their statistics one after another.
+
+    Args: table int64 [m, 7]: where a matrix begins in x, its rows and columns, its lead, and where
+    its rows, and its blocks from where to where, begin in the statistics; beyond int64 [m].
+    """
+    for i in range(table.shape[0]):
+        at, n, k, lead, row, block, last = table[i]
+        r, b = slice(row, row + n), slice(block, last)
+        beyond[i] = int8_rows(
+            x[at : at + n * k], k, 0, lead, sums[r], least[r], most[r], low[b], high[b], ends[b]
+        )
+
+
+@njit(nogil=True, cache=True)
 def int8_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
     """Fill the statistics of short rows of k int8: sums int64, least (127) and most (-128) int8."""
     for r in range(sums.size):

@@ -4,8 +4,9 @@ Every value rule takes its numbers from here, so that the bytes are read once. L
 through compiled kernels (`scan_kernels`), small ones through the plain form: the same integers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,6 +141,44 @@ def integer_stats(
     shape, blocks = (n, groups), Blocks(lead, BLOCK, low, high)
     wide = least.astype(np.int16).reshape(shape), most.astype(np.int16).reshape(shape)
     return IntegerStats(sums.reshape(shape), *wide, beyond, None, blocks, ends)
+
+
+class Matrix(NamedTuple):
+    """An int8 [n, k], not empty, in an array of bytes."""
+
+    at: int  # where it begins there
+    n: int
+    k: int
+    begin: int  # where it begins in its file
+
+
+def lot_stats(x: NDArray[np.int8], matrices: Sequence[Matrix]) -> list[IntegerStats]:
+    """Return `integer_stats` of several matrices in x [...], of one call."""
+    if not jit_pays(x.size):
+        return [
+            integer_stats(x[m.at : m.at + m.n * m.k].reshape(m.n, m.k), m.begin) for m in matrices
+        ]
+    from slimcheck.scan_kernels import int8_lot
+
+    grids = [_grid(m.begin, m.n * m.k, BLOCK) for m in matrices]
+    rows = list(accumulate((m.n for m in matrices), initial=0))
+    places = list(accumulate((count for _, count in grids), initial=0))
+    columns = zip(matrices, grids, rows[:-1], pairwise(places), strict=True)
+    entries = [(m.at, m.n, m.k, lead, row, *cut) for m, (lead, _), row, cut in columns]
+    table = np.array(entries, np.int64)
+    sums, ends = np.zeros(rows[-1], np.int64), np.zeros(places[-1], np.int64)
+    least, most = np.full(rows[-1], 127, np.int8), np.full(rows[-1], -128, np.int8)
+    low, high = np.full(places[-1], 127, np.int8), np.full(places[-1], -128, np.int8)
+    beyond = np.zeros(len(matrices), np.int64)
+    int8_lot(x, table, sums, least, most, low, high, ends, beyond)
+    smallest, largest = least.astype(np.int16), most.astype(np.int16)
+    found = []
+    for entry, m, count in zip(entries, matrices, beyond.tolist(), strict=True):
+        lead, row, first, last = entry[3:]
+        r, blocks = slice(row, row + m.n), Blocks(lead, BLOCK, low[first:last], high[first:last])
+        extremes = smallest[r, None], largest[r, None]
+        found.append(IntegerStats(sums[r, None], *extremes, count, None, blocks, ends[first:last]))
+    return found
 
 
 def nibble_stats(

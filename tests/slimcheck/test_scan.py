@@ -70,11 +70,27 @@ def test_only_the_shards_asked_for_are_read(damaged):
 
 
 def test_unreadable_weight_is_named(damaged, monkeypatch):
-    from slimcheck import modules
+    from slimcheck import lots
+    from slimspec.checkpoint import directory
 
     def fail(*args):
         raise OSError("Input/output error")
 
-    monkeypatch.setattr(modules, "integer_stats", fail)
+    monkeypatch.setattr(lots, "stored_bytes", fail)
+    monkeypatch.setattr(directory, "stored_bytes", fail)
     (found,) = (r for r in run(damaged).failed if r.requirement.id == "IDX-001")
     assert "Input/output error" in found.groups[0].found
+
+
+def test_what_is_read_together_is_what_is_read_alone(damaged, monkeypatch):
+    """Nothing is read together, or everything over any gap, in lots of any size."""
+    from slimcheck import lots, scan
+
+    together = said(judge(open_checkpoint(damaged), Options()))
+    monkeypatch.setattr(scan, "read", lambda modules: None)
+    assert said(judge(open_checkpoint(damaged), Options())) == together
+    monkeypatch.setattr(scan, "read", lots.read)
+    for gap, most in ((0, 1 << 30), (1 << 30, 5000), (1 << 30, 1 << 30)):
+        monkeypatch.setattr(lots, "_GAP", gap)
+        monkeypatch.setattr(lots, "_LARGEST", most)
+        assert said(judge(open_checkpoint(damaged), Options())) == together

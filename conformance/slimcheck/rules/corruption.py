@@ -101,15 +101,14 @@ def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
     if module.label is None or layout.base_label(module.label, ck.profile) == "FLOAT":
         return
     spec = module.cls.tensors["weight"]
-    stats = module.integers
+    rows = module.rows
     if len(spec.shape) != 2 or spec.shape[0] * spec.shape[1] < _LEAST:
         return
     digest = hashlib.blake2b(repr((spec.dtype, spec.shape)).encode(), digest_size=16)
-    if stats is not None:
-        if stats.least.min() == stats.most.max():
+    if rows is not None:
+        if rows.least.min() == rows.most.max():
             return
-        for part in module.rows or ():
-            digest.update(part.tobytes())
+        digest.update(rows.sums.tobytes())
     elif spec.dtype in FLOATS:
         digest.update(module.floats("weight").blocks.low.tobytes())
         digest.update(module.floats("weight").blocks.high.tobytes())

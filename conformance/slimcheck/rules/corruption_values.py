@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +24,6 @@ _FAR = np.float32(2.0**12)
 _HUGE = np.float32(2.0**14)
 _ENOUGH, _MOST = 16, 15 / 16
 _KEPT = 2.0**-8
-_NARROW = {"F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @value_rule("VAL-002")
@@ -101,19 +99,26 @@ def rows_reach_the_end(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("VAL-007")
 def scales_are_of_one_dtype(ck: Context, module: Module) -> Iterator[Finding]:
-    target = _NARROW.get(ck.model_dtype or "")
-    for suffix in _SCALES if target is not None else ():
+    target = ck.model_dtype
+    for suffix in _SCALES if target in ("F16", "BF16") else ():
         spec = module.cls.tensors.get(suffix)
-        if target is None or spec is None or spec.dtype != "F32":
+        if spec is None or spec.dtype != "F32":
             continue
         scale: Floats = module.array(suffix)
-        with np.errstate(all="ignore"):
-            own = scale.astype(target).astype(np.float32) == scale
-        if scale.size >= _ENOUGH and np.mean(own) >= _MOST:
+        own = _are_of(scale, target == "F16")
+        if scale.size >= _ENOUGH and np.count_nonzero(own) >= _MOST * scale.size:
             wrong = ~own & np.isfinite(scale)
             yield from wrong_elements(
                 "VAL-007", module, suffix, wrong, f"a number of {ck.model_dtype}, as the others"
             )
+
+
+def _are_of(scale: Floats, half: bool) -> NDArray[np.bool_]:
+    """Which numbers float16 holds too, or bfloat16, the upper half of a float32."""
+    if half:
+        with np.errstate(all="ignore"):
+            return np.asarray(scale.astype(np.float16).astype(np.float32) == scale)
+    return np.asarray((scale.view(np.uint32) & np.uint32(0xFFFF)) == 0)
 
 
 @value_rule("VAL-008")
