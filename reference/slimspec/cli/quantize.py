@@ -2,6 +2,7 @@
 
 import argparse
 
+from slimspec import layout
 from slimspec.checkpoint import CheckpointError, read_json
 from slimspec.cli.numbers import count, size_in_gib
 from slimspec.cli.progress import progress_bar
@@ -9,6 +10,8 @@ from slimspec.cli.quantize_options import CALIBRATED, add_parameters, given_para
 from slimspec.pipeline import recipe as recipes
 from slimspec.pipeline.config import read_members
 from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quantize_directory
+
+_PRODUCERS = ("A1", "A0")  # newest first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--group-size", type=count, default=0, metavar="G",
         help="columns per group (default: none, or as the recipe says)")  # fmt: skip
     add("--asymmetric", action="store_true", help="weights with an offset (W8A16 only)")
-    add("--producer", choices=("A1", "A0"),
-        help="profile to write (default: A1; a recipe has its own)")  # fmt: skip
+    add("--producer", choices=_PRODUCERS,
+        help="profile to write (default: A1 if it has the type; a recipe has its own)")  # fmt: skip
     add("--include", metavar="GLOB", action="append", default=[],
         help="only modules whose name matches (repeatable)")  # fmt: skip
     add("--exclude", metavar="GLOB", action="append", default=[],
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     static = args.scheme in STATIC or (recipe is not None and recipe.static)
     plan = Plan(
         scheme=args.scheme or "",
-        producer=args.producer or "A1",
+        producer=args.producer or _producer(args.scheme),
         recipe=recipe,
         group_size=args.group_size,
         symmetric=not args.asymmetric,
@@ -83,6 +86,12 @@ def run(args: argparse.Namespace) -> None:
         )
     what = args.scheme or f"recipe {args.recipe}"
     print(f"{args.out}: {linears} linears as {what}, profile {plan.profile}")
+
+
+def _producer(scheme: str | None) -> str:
+    """The newest of the producers that write the type."""
+    known = layout.load(scheme).profiles if scheme else _PRODUCERS
+    return next(name for name in _PRODUCERS if name in known)
 
 
 def _recipe(args: argparse.Namespace) -> recipes.Recipe:

@@ -117,6 +117,13 @@ def quantize_directory(
     nothing_else = calibration is None or not calibration.attention
     if not quantized and plan.scheme != "FLOAT" and nothing_else:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
+    for name in sorted({rule.type for rule in quantized.values()}):
+        writers = layout.load(name).profiles
+        if plan.profile not in writers:
+            raise CheckpointError(
+                f"{source}: {name} is not written by producer {plan.profile}, only by "
+                f"{' and '.join(writers)}"
+            )
     limit = int(plan.part_file_size * GIB) or None
     saturated: list[str] = []
     with CheckpointWriter(
