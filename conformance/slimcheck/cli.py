@@ -4,10 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import slimspec
 from slimspec.output import run_program
 from slimspec.patterns import visible
+
+if TYPE_CHECKING:
+    from slimcheck.report import Report
 
 _EPILOG = """\
 exit codes: 0 conformant, 1 not conformant, 2 interrupted, 3 a bug in slimcheck,
@@ -89,6 +93,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(argv: Sequence[str]) -> int:
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return 4 if stop.code else 0
+
+    import gc
+
+    from slimcheck.report.lang import said
+    from slimcheck.report.terminal import print_report, terminal
+    from slimcheck.run import RunError, check_requests, write_reports
+
+    # headers make a million objects without cycles: looking for some takes a third of the time
+    gc.set_threshold(1_000_000, 50, 1000)
+
+    console = terminal(args.lang)
+    try:
+        check_requests(args.report, *filter(None, (args.directory, args.float_model)))
+        report = _judged(args)
+        print_report(report, console, quiet=args.quiet, lang=args.lang)
+        write_reports(report, args.report, args.lang)
+    except RunError as error:
+        print(visible(f"slimcheck: {said(str(error), args.lang)}"), file=sys.stderr)
+        return 4
+    return int(report.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slimcheck",
         description="Judge a quantized checkpoint directory against the specification.",
@@ -98,51 +129,18 @@ def _check(argv: Sequence[str]) -> int:
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("--version", action="version", version=f"%(prog)s {slimspec.__version__}")
     add_options(parser)
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as stop:
-        return 4 if stop.code else 0
+    return parser
 
-    import gc
 
+def _judged(args: argparse.Namespace) -> "Report":
+    """Judge the directory, with a bar while its values are read."""
     from slimcheck.progress import scan_bar
-    from slimcheck.report.lang import said
-    from slimcheck.report.terminal import print_report, terminal
-    from slimcheck.run import RunError, check_requests, run, write_reports
+    from slimcheck.run import run
 
-    # headers make a million objects without cycles: looking for some takes a third of the time
-    gc.set_threshold(1_000_000, 50, 1000)
-
-    console = terminal(args.lang)
-    try:
-        judged = filter(None, (args.directory, args.float_model))
-        check_requests(args.report, *judged)
-        with scan_bar() as progress:
-            report = run(
-                args.directory,
-                level=args.level,
-                producer=args.producer,
-                consumers=args.consumer,
-                select=args.select,
-                ignore=args.ignore,
-                tensor=args.tensor,
-                strict=args.strict,
-                tp=args.tp,
-                soc=args.soc,
-                dask=args.dask,
-                waive=args.waive,
-                only_shards=args.only_shards,
-                threads=args.threads,
-                float_model=args.float_model,
-                sample=args.sample,
-                progress=progress,
-            )
-        print_report(report, console, quiet=args.quiet, lang=args.lang)
-        write_reports(report, args.report, args.lang)
-    except RunError as error:
-        print(visible(f"slimcheck: {said(str(error), args.lang)}"), file=sys.stderr)
-        return 4
-    return int(report.exit_code)
+    for_others = {"directory", "consumer", "report", "lang", "quiet"}
+    options = {name: value for name, value in vars(args).items() if name not in for_others}
+    with scan_bar() as progress:
+        return run(args.directory, consumers=args.consumer, progress=progress, **options)
 
 
 def _explain(argv: Sequence[str]) -> int:
