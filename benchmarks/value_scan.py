@@ -1,7 +1,6 @@
 """Speed of the value level beside `cat` of the same files: `python -m benchmarks.value_scan`.
 
-Makes directories of int8 weights (profile A1), a small and a larger one, then runs in turns, warm
-and cold:
+Makes directories of one type each (`--case`), then runs in turns, warm and cold:
 
     cat       cat FILES > /dev/null
     scan      the judge in this process, where the kernels are loaded
@@ -24,46 +23,110 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 from slimcheck.engine import Options, judge
+from slimspec import layout, schemes
 from slimspec.checkpoint import open_checkpoint
 from slimspec.checkpoint.writer import CheckpointWriter
+from slimspec.schemes import Linear
 
-HIDDEN, INNER = 4096, 11008
+BIG = {"self_attn.q_proj": (4096, 4096), "mlp.gate_proj": (11008, 4096),
+       "mlp.down_proj": (4096, 11008)}  # fmt: skip
+SMALL = {"gate_proj": (768, 2048), "up_proj": (768, 2048), "down_proj": (2048, 768)}
+EXPERTS = 128
 
 
-def make(directory: Path, layers: int, label: str) -> None:
-    """Write a valid directory whose weights fill the range of their rows."""
-    rng = np.random.default_rng(1)
+class Case(NamedTuple):
+    """A directory to make: so many layers of `label`."""
+
+    label: str
+    layers: int
+    profile: str = "A1"
+    group_size: int = 0
+    experts: bool = False
+
+
+CASES = {
+    "int8": Case("W8A8_DYNAMIC", 18),
+    "int8-large": Case("W8A8_DYNAMIC", 60),
+    "int8-huge": Case("W8A8_DYNAMIC", 110),
+    "int8-experts": Case("W8A8_DYNAMIC", 3, experts=True),
+    "int8-groups": Case("W8A16", 12, group_size=128),
+    "int4": Case("W4A8_DYNAMIC", 24),
+    "int4-groups": Case("W4A16", 24, "A0", 128),
+    "fp8": Case("WFP8AFP8_DYNAMIC", 12),
+    "mxfp8": Case("W8A8_MXFP8", 12),
+}
+
+
+def make(directory: Path, case: Case) -> None:
+    """Write a valid directory of the case."""
     companions = directory.with_name(directory.name + "-companions")
     companions.mkdir()
-    config = {"architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "model_type": "llama",
-              "num_hidden_layers": layers, "torch_dtype": "bfloat16"}  # fmt: skip
+    model = "qwen3_moe" if case.experts else "llama"
+    config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "model_type": model,
+              "num_hidden_layers": case.layers, "torch_dtype": "bfloat16"}  # fmt: skip
     (companions / "config.json").write_text(json.dumps(config), "utf-8")
     (companions / "tokenizer_config.json").write_text("{}", "utf-8")
-    shapes = {"self_attn.q_proj": (HIDDEN, HIDDEN), "mlp.gate_proj": (INNER, HIDDEN),
-              "mlp.down_proj": (HIDDEN, INNER)}  # fmt: skip
     with CheckpointWriter(
-        directory, profile="A1", model_quant_type=label, part_file_size=1 << 30
-    ) as writer:
+        directory, profile=case.profile, model_quant_type=case.label,
+        group_size=case.group_size, part_file_size=1 << 30,
+    ) as writer:  # fmt: skip
         writer.copy_companions(companions)
-        for layer in range(layers):
-            for name, (n, k) in shapes.items():
-                module = f"model.layers.{layer}.{name}"
-                codes = rng.integers(-60, 61, (n, k), np.int8)
-                codes[np.arange(n), rng.integers(0, k, n)] = 127
-                scale = np.full((n, 1), 2.0**-9, np.float32)
-                writer.write(f"{module}.weight", codes, label)
-                writer.write(f"{module}.weight_scale", scale, label)
-                writer.write(f"{module}.weight_offset", np.zeros_like(scale), label)
-    companions_left = list(companions.iterdir())
-    for path in companions_left:
+        for layer in range(case.layers):
+            for name, tensors in linears(case, layer):
+                known = layout.rules(case.label, case.profile)
+                for suffix, array in tensors.items():
+                    labels = known[suffix].labels
+                    label = case.label if layout.SELF in labels else labels[0]
+                    writer.write(f"model.layers.{layer}.{name}.{suffix}", array, label)
+    for path in companions.iterdir():
         path.unlink()
     companions.rmdir()
+
+
+def linears(case: Case, layer: int) -> Iterator[tuple[str, dict[str, NDArray]]]:
+    """Yield name and tensors of the linears of a layer: no two weights are the same."""
+    if not case.experts:
+        for name, shape in BIG.items():
+            yield name, turned(quantized(case, name, shape), shape[0], layer)
+        return
+    for name, shape in SMALL.items():
+        base = quantized(case, f"{layer}.{name}", shape)
+        for expert in range(EXPERTS):
+            yield f"mlp.experts.{expert}.{name}", turned(base, shape[0], expert)
+
+
+_made: dict[str, dict[str, NDArray]] = {}
+
+
+def quantized(case: Case, name: str, shape: tuple[int, int]) -> dict[str, NDArray]:
+    """The tensors of a random linear; made once for each name."""
+    key = f"{case.label} {case.group_size} {name}"
+    if key not in _made:
+        rng = np.random.default_rng(len(_made))
+        weight = (rng.standard_normal(shape, np.float32) / 50).astype(ml_dtypes.bfloat16)
+        scheme = schemes.get(case.label)
+        record = scheme.quantize(
+            Linear(weight, None, name),
+            variant="v1" if case.profile == "A1" else "v0",
+            group_size=case.group_size,
+        )
+        _made[key] = scheme.tensors(record, case.profile, "BF16")
+    return _made[key]
+
+
+def turned(tensors: dict[str, NDArray], n: int, times: int) -> dict[str, NDArray]:
+    """The same linear with its output rows turned round: packed rows are pairs of rows."""
+    turns = {n: 2 * times, n // 2: times}
+    return {suffix: np.roll(x, turns.get(x.shape[0], 0), axis=0) for suffix, x in tensors.items()}
 
 
 def drop(files: list[Path]) -> None:
@@ -107,19 +170,20 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--layers", type=int, nargs="+", default=[18, 60], help="of 107 MiB each (default 18 60)"
-    )
+        "--case", choices=CASES, nargs="+", default=["int8", "int8-large"], metavar="CASE",
+        help=f"of {', '.join(CASES)} (default: int8 int8-large)",
+    )  # fmt: skip
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--directory", type=Path, help="use this checkpoint instead")
-    parser.add_argument("--type", default="W8A8_DYNAMIC", help="label of the weights")
     options = parser.parse_args()
     if options.directory:
         measure(options.directory, options.turns)
         return 0
-    for layers in options.layers:
+    for name in options.case:
         with tempfile.TemporaryDirectory() as temporary:
             directory = Path(temporary) / "checkpoint"
-            make(directory, layers, options.type)
+            make(directory, CASES[name])
+            print(f"{name}: ", end="")
             measure(directory, options.turns)
     return 0
 
