@@ -8,7 +8,7 @@ from typing import Any
 from oracle_replay.case import Case
 
 SMOOTHING = ("smooth_quant", "iter_smooth", "flex_smooth_quant", "awq", "flex_awq_ssz")
-EXPONENTS = ("alpha", "beta", "symmetric", "scale_min")  # and what goes with them
+EXPONENTS = ("alpha", "beta", "symmetric", "scale_min", "n_grid")  # and what goes with them
 WEIGHT = ("group_size", "percdamp", "block_size")  # of weights
 LABELS = {  # dtype and scope of weights and of activations -> type
     ("int8", "per_channel", "int8", "per_tensor"): "W8A8",

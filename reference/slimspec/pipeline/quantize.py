@@ -243,11 +243,15 @@ def _write_linear(
     linear = Linear(weights.stored(f"{module}.weight"), bias, module)
     sums = plan.calibration.communication.get(module) if plan.calibration else None
     known = layout.rules(rule.type, plan.profile)
+    own = linear.weight.dtype if weights.dtype is None else weights.dtype  # awq widens weights
+    loaded = str(tag_of(own))
     try:
         if sums is None:
-            tensors = _tensors(linear, rule, plan)
+            tensors = _tensors(linear, rule, plan, loaded)
         else:
-            tensors = parallel_tensors(linear, sums, lambda part: _tensors(part, rule, plan))
+            tensors = parallel_tensors(
+                linear, sums, lambda part: _tensors(part, rule, plan, loaded)
+            )
     except ValueError as error:
         named = "" if module in str(error) else f"{module}.weight: "
         hint = _hint(str(error), module, plan)
@@ -259,11 +263,14 @@ def _write_linear(
     return "quant_bias" in tensors and bool((tensors["quant_bias"] == _INT32_MIN).any())
 
 
-def _tensors(linear: Linear, rule: Rule, plan: Plan) -> dict[str, NDArray]:
-    """Return suffix -> array of one quantized linear. Raises: ValueError: it does not suit."""
+def _tensors(linear: Linear, rule: Rule, plan: Plan, loaded: str) -> dict[str, NDArray]:
+    """Return suffix -> array of one quantized linear of a model loaded in a dtype.
+
+    Raises: ValueError: it does not suit.
+    """
     scheme = schemes.get(rule.type)
     quantized = _quantize(linear, scheme, rule, plan)
-    tensors = scheme.tensors(quantized, plan.profile, str(tag_of(linear.weight.dtype)))
+    tensors = scheme.tensors(quantized, plan.profile, loaded)
     check_made(scheme, quantized, layout.rules(rule.type, plan.profile), tensors)
     return tensors
 

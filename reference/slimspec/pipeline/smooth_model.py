@@ -238,6 +238,8 @@ def _fold(
     if source and f"{graph.source}.bias" in weights:
         weights.folds[f"{graph.source}.bias"].append(Fold("vector", scales.source, variant))
     for target in graph.targets:
+        if settings.anti_method == "awq":  # its search left a copy in float32 (`block_loss`)
+            weights.folds[f"{target}.weight"].append(as_float32)
         weights.folds[f"{target}.weight"].append(Fold("columns", scales.columns, variant))
 
 

@@ -17,7 +17,7 @@ from slimspec.model.attention import grouped_query_attention
 from slimspec.model.decoder import Layer
 from slimspec.model.mla import latent_attention
 from slimspec.model.mlp import gated_mlp
-from slimspec.numeric import mul, sub
+from slimspec.numeric import as_float32, mul, sub
 from slimspec.numeric.reduction import cascade_sum
 from slimspec.quantize.awq import fake_scaled
 
@@ -58,13 +58,19 @@ def block_loss(
     batches: Sequence[NDArray],
     bits: int,
 ) -> Callable[[NDArray], float]:
-    """Return the loss of a scale [k]: Σ (y - ŷ)² / number of outputs, ŷ with Q(W·s) / s."""
+    """Return the loss of a scale [k]: Σ (y - ŷ)² / number of outputs, ŷ with Q(W·s) / s.
+
+    The first scale meets weights of the model's dtype. What the tool puts back afterwards is a copy
+    in float32, so that those of 16 bits are scaled and quantized in float32 from the second on.
+    Source: best_scales_search.py:60-121 (search, _apply_candidate_scales); measured on runs.
+    """
     module, named = inspected(targets), dict(zip(targets, consumers, strict=True))
     golden = run_block(layer, module, batches, named)
     size = sum(y.size for y in golden)
 
     def loss(scale: NDArray) -> float:
         fake = {name: fake_scaled(w, scale, bits=bits) for name, w in named.items()}
+        named.update({name: as_float32(w) for name, w in named.items()})
         found = run_block(layer, module, batches, fake)
         return sum(map(_squares, found, golden)) / size
 

@@ -77,7 +77,8 @@ def find_scales(
     """
     if settings.anti_method == "awq":
         assert loss is not None
-        scale = search_awq(running_mean_magnitude(batches), loss)[0]
+        points = settings.service.n_grid
+        scale = search_awq(running_mean_magnitude(batches), loss, points)[0]
         return Scales(scale, _value_rows(scale, architecture) if kind == "ov" else scale)
     heads, kv_heads = architecture.heads, architecture.kv_heads
     if architecture.latent:

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from slimspec.observe.activation import MIN_MAX
 from slimspec.quantize.affine import Variant
+from slimspec.quantize.awq import POINTS
 from slimspec.smooth.scales import SMALLEST
 from slimspec.sparse.admm import DEFAULT_RATIO
 from slimspec.sparse.lowbit import DEFAULTS, LowBitOptions
@@ -29,7 +30,7 @@ V1_TAKES = {  # method of the service -> members of its step that are not for al
     "iter_smooth": ("alpha", "symmetric", "scale_min", "subgraphs"),
     "flex_smooth_quant": ("alpha", "beta", "subgraphs"),
     "flex_awq_ssz": ("alpha", "subgraphs", "w_bit"),
-    "awq": ("subgraphs", "w_bit"),
+    "awq": ("subgraphs", "w_bit", "n_grid"),
 }
 
 
@@ -41,6 +42,7 @@ class SmoothStep:
         method: its name there.
         subgraphs: what is smoothed.
         w_bit: of the weights that awq and flex_awq_ssz search for.
+        n_grid: powers of mean|x| that awq tries.
         alpha, beta: exponents of inputs and weights; None for the method's own, or to search.
         symmetric: False moves the middle of every channel into biases (norm-linear).
         scale_min: smallest scale (iter_smooth).
@@ -51,6 +53,7 @@ class SmoothStep:
     method: str
     subgraphs: tuple[str, ...] = V1_KINDS
     w_bit: int = 8
+    n_grid: int = POINTS
     alpha: float | None = None
     beta: float | None = None
     symmetric: bool = True
