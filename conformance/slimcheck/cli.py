@@ -69,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="linears to compare: all (default), 5%% of each layer, or a number")  # fmt: skip
     add("--only-shards", metavar="GLOB", action="append", default=[],
         help="read only the weights in matching files (repeatable)")  # fmt: skip
-    add("--threads", metavar="N", type=int, default=0,
+    add("--threads", metavar="N", type=_count, default=0,
         help="threads of the value scan (default: one per processor)")  # fmt: skip
     add("--producer", metavar="PROFILE", help="judge as this producer profile (default: detected)")
     add("--consumer", metavar="NAME[@VERSION]", action="append", default=[],
@@ -90,6 +90,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="accept findings: lines `ID PATTERN REASON` (repeatable)")  # fmt: skip
     add("--lang", choices=("en", "zh"), default="en", help="language of what people read")
     add("-q", "--quiet", action="store_true", help="print the verdict only")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads")
+    return int(text)
 
 
 def _check(argv: Sequence[str]) -> int:

@@ -155,6 +155,8 @@ def test_what_cannot_be_judged_is_said_in_one_line(
         ["--report", "jsonl=/no/such/place/x"],
         ["--level", "deep"],
         ["--level", "numeric"],
+        ["--threads", "-1"],
+        ["--threads", "many"],
         [],
     ],
     ids=" ".join,

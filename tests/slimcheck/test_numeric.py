@@ -294,6 +294,12 @@ def test_level_and_float_model_go_together(models):
         run(VALID / case, level="numeric", float_model=models(RECIPES[case]), sample="some")
 
 
+def test_float_model_that_is_quantized_is_refused():
+    case = VALID / "w8a8-a1-bf16"
+    with pytest.raises(RunError, match="found weights of W8A8, expected a float model"):
+        run(case, level="numeric", float_model=case)
+
+
 def test_absent_float_model_is_a_plain_error(tmp_path):
     with pytest.raises(RunError):
         run(VALID / "w8a16-a1-bf16", level="numeric", float_model=tmp_path / "absent")

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec import layout
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from slimspec.checkpoint.errors import clip
 
 _FLOATS = ("F16", "BF16", "F32")
 _SHARD = re.compile(r"(.+)\.tp_list\.(\d{1,6})")
@@ -17,13 +19,20 @@ class FloatModel:
     """A directory of float weights, opened lazily.
 
     Raises:
-        CheckpointError: `path` cannot be read, or holds no safetensors.
+        CheckpointError: `path` cannot be read, holds no safetensors, or quantized ones.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(path)
         if not self.checkpoint.table.names:
             raise CheckpointError(f"{path}: found no tensors, expected a float model")
+        description = self.checkpoint.description
+        labels = description.labels.items() if description else ()
+        stated = {label for name, label in labels if name.endswith(".weight")}
+        quantized = sorted(label for label in stated if layout.base_label(label) != "FLOAT")
+        if quantized:
+            found = f"weights of {clip(quantized[0], 40)}"
+            raise CheckpointError(f"{path}: found {found}, expected a float model")
 
     @property
     def path(self) -> str:
