@@ -17,6 +17,7 @@ from slimspec.numeric.reduction import (
     column_mean,
     column_sum,
     fused_dot,
+    square_sum_root,
 )
 
 
@@ -159,3 +160,15 @@ def test_products_are_added_one_by_one_with_one_rounding_each(k: int, blocks: in
                 )
             total = np.float32(total + partial)
         assert found == total
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 21, 512])
+def test_root_of_squares_adds_eight_lanes_and_then_the_rest(size: int) -> None:
+    x = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    lanes = [np.float32(0)] * 8
+    for i in range(size - size % 8):
+        lanes[i % 8] = np.float32(lanes[i % 8] + x[i] * x[i])
+    total = np.float32(0)
+    for value in (*lanes, *(x[size - size % 8 :] ** 2)):
+        total = np.float32(total + value)
+    assert square_sum_root(x) == np.sqrt(total)

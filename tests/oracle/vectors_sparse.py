@@ -194,39 +194,9 @@ def _coarse(found: np.ndarray) -> np.ndarray:
 DECODE = {"lowbit_masks": {"out": _coarse}}
 
 
-def _searched(case: Case) -> bool:
-    return case["params"]["kwargs"].get("powerquant", True)
-
-
-def _within(relative: float) -> Callable[..., np.ndarray]:
-    def close(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-        if _searched(case):
-            return np.abs(found - expected) <= relative * np.abs(expected)
-        both_nan = np.isnan(found) & np.isnan(expected)
-        return both_nan | (found.view(np.uint32) == expected.view(np.uint32))
-
-    return close
-
-
 def _equal(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return found == expected
 
 
-def _same_codes(
-    case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray
-) -> np.ndarray:
-    return (found == expected) | (np.isnan(found) & np.isnan(expected))
-
-
-# The exponent of the power grid comes from a search on an error that is a float32 sum of powers:
-# its last digits move the exponent by up to its tolerance of 1e-5, the scale by up to
-# 1e-5 · |ln amax|, a value by up to 1e-5 · |ln| of it twice. Other cases are compared by bits.
 # The pruner solves in float32 with products and an inverse whose order is the library's.
-BOUNDS = {
-    "sparsequant_quant_one_weight_by_outliers": {
-        "o0": (_within(1e-3), 0.995),
-        "o1": (_within(2e-4), 1.0),
-        "o2": (_same_codes, 0.995),
-    },
-    "v1_admm_pruner": {"weight": (_equal, 0.995)},
-}
+BOUNDS = {"v1_admm_pruner": {"weight": (_equal, 0.995)}}

@@ -17,8 +17,9 @@ from slimspec.sparse.lowbit_groups import (
     quantize_groups_hqq,
     quantize_two_levels,
 )
+from slimspec.sparse.minimize import minimize_bounded, minimize_powell
 from slimspec.sparse.outliers import fraction_mask, sigma_mask
-from slimspec.sparse.power import best_exponent, minimize_bounded, quantize_power
+from slimspec.sparse.power import best_exponent, quantize_power
 from slimspec.sparse.split import quantize_split
 from slimspec.sparse.straight_through import round_straight_through, symmetric_codes
 from slimspec.sparse.topk import prune_smallest
@@ -250,16 +251,63 @@ def test_constant_group_shows_its_division_by_zero() -> None:
 
 def test_bounded_search_finds_the_minimum_of_smooth_functions() -> None:
     for best in (0.1, 0.25, 0.5, 0.77, 0.9):
-        found = minimize_bounded(lambda x, best=best: (x - best) ** 2, 0.1, 0.9)
-        assert abs(found - best) <= 2e-5
-    assert abs(minimize_bounded(np.cos, 2, 5) - np.pi) <= 2e-5
+        found, value = minimize_bounded(lambda x, best=best: (x - best) ** 2, 0.1, 0.9)
+        assert abs(found - best) <= 2e-4
+        assert value == (found - best) ** 2
+    assert abs(minimize_bounded(np.cos, 2, 5, 1e-5)[0] - np.pi) <= 2e-5
+
+
+@pytest.mark.parametrize("best", [0.1, 0.2, 0.55, 0.7, 0.9])
+def test_repeated_search_starts_where_told_and_gets_finer(best: float) -> None:
+    places = []
+
+    def f(x: float) -> float:
+        places.append(x)
+        return (x - best) ** 2 + 1e-3
+
+    found = minimize_powell(f, 0.7, 0.1, 0.9)
+    assert places[:3] == pytest.approx([0.7, 0.1 + 0.8 * 0.381966, 0.9 - 0.8 * 0.381966])
+    assert found in places
+    assert abs(found - best) <= 1e-4
+    assert 0.1 <= min(places) <= max(places) <= 0.9
+
+
+def test_search_that_gains_nothing_is_the_last_and_its_place_counts() -> None:
+    places = []
+
+    def flat(x: float) -> float:
+        places.append(x)
+        return 1.0
+
+    found = minimize_powell(flat, 0.7, 0.1, 0.9)
+    first, value = minimize_bounded(lambda x: 1.0, -0.6, 0.2)
+    assert found == 0.7 + first
+    assert value == 1.0
+    assert places[0] == 0.7
+
+
+def test_bulk_of_zeros_has_the_exponent_of_a_flat_error() -> None:
+    assert best_exponent(np.zeros((2, 8), F32)) == minimize_powell(lambda x: 0.0, 0.7, 0.1, 0.9)
+
+
+def test_searched_exponent_has_the_least_squared_error_near_it() -> None:
+    w = weight(5)
+
+    def error(a: float) -> float:
+        size = np.abs(w).astype(np.float64) ** a
+        q = np.rint(size * (7 / size.max()))
+        back = np.sign(w) * (q * size.max() / 7) ** (1 / a)
+        return float(((w - back) ** 2).sum())
+
+    found = best_exponent(w)
+    assert error(found) <= min(error(found - 1e-3), error(found + 1e-3), error(0.7)) * (1 + 1e-6)
 
 
 def test_power_grid_beats_the_uniform_grid_on_its_own_measure() -> None:
     w = weight(11)
     bulk = ~fraction_mask(w, 0.01, per_row=False)[0]
     power, uniform = quantize_power(w), quantize_cosparse(w)
-    exponent = best_exponent(w, fraction_mask(w, 0.01, per_row=False)[1])
+    exponent = best_exponent(np.where(bulk, w, F32(0)))
     assert 0.1 < exponent < 0.9
     errors = [((made.approximate - w)[bulk] ** 2).sum() for made in (power, uniform)]
     assert errors[0] < errors[1]

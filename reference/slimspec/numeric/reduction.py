@@ -155,6 +155,19 @@ def column_mean(x: NDArray) -> NDArray:
     return to_dtype(column_sum(as_float32(x)) / np.float32(x.shape[0]), dtype)
 
 
+def square_sum_root(x: NDArray[np.float32]) -> np.float32:
+    """Return sqrt(Σ x²) in float32 and in torch's order: 8 lanes one by one, then the rest.
+
+    Args: x [m] float32. Source: pytorch aten/src/ATen/native/cpu/ReduceOpsKernel.cpp (norm of 2).
+    """
+    covered = x.size // LANES * LANES
+    with np.errstate(all="ignore"):
+        squares = x * x
+        lanes = _in_order(squares[:covered].reshape(1, -1, LANES))[0]
+        terms = np.concatenate([lanes, squares[covered:]])
+        return np.float32(np.sqrt(_in_order(terms[None])[0]))
+
+
 def fused_dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return Σ a·b over the last axis, as a float32 matrix product on an x86 CPU adds it.
 
