@@ -6,15 +6,16 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from math import lcm, prod
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context, ModuleClass, Spec, join
+from slimcheck.context import Context, ModuleClass, join
+from slimcheck.forms import CUTS, Form, form_of
 from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
@@ -36,7 +37,7 @@ from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.pack import unpack_int4
-from slimspec.schemes.int4 import AXES, packing_of
+from slimspec.schemes.int4 import AXES
 
 Stats = TypeVar("Stats")
 _MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
@@ -164,10 +165,7 @@ class Module:
             return None
         known = self._numbers.get(suffix)
         if known is None:
-            known = found = self.array(suffix)
-            if spec.dtype != "F32":
-                with np.errstate(invalid="ignore"):
-                    known = found.astype(np.float32)
+            known = _widened(self.array(suffix), spec.dtype)
             none = np.isnan(known)
             if none.any():
                 known = np.where(none, np.float32(np.nan), known)
@@ -189,11 +187,11 @@ class Module:
         return stored if form.axis is None else unpack_int4(stored, form.axis)
 
     @kept
-    def form(self) -> "Form | None":
+    def form(self) -> Form | None:
         """How its weight holds integers; None if it is no int8 matrix."""
         rule = self._weight_rule
         packing = rule.packing if rule is not None and self.packed else ()
-        return _form(packing, *map(self.cls.tensors.get, _CUTS))
+        return form_of(packing, *map(self.cls.tensors.get, CUTS))
 
     @property
     def _weight_rule(self) -> TensorRule | None:
@@ -295,53 +293,14 @@ class Module:
         return decode_deq_scale(stored) if spec.dtype == "I64" else stored
 
 
-_CUTS = ("weight", "weight_scale", "weight_scale_second", "scale_bias")
-_LEAST = 16  # elements of a group; of smaller ones there are only statistics where there are
-_FEW = 1 << 24  # elements
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How a weight holds integers [n, k].
-
-    Attributes:
-        shape: (n, k).
-        axis: along which two int4 codes share a byte; None: one code in each.
-        groups: into how many groups of columns a row is cut, so that each lies below one element
-            of the scales and one of scale_bias.
-    """
-
-    shape: tuple[int, int]
-    axis: int | None
-    groups: int
-
-    @property
-    def size(self) -> int:
-        """Number of integers."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def of_rows(self) -> bool:
-        """Whether there is one code in each byte and one group in each row, and some of both."""
-        return self.axis is None and self.groups == 1 and self.size > 0
-
-
-@lru_cache(4096)
-def _form(packing: tuple[str, ...], weight: Spec | None, *cuts: Spec | None) -> Form | None:
-    """Args: packing: how the layout packs the weight; cuts: what has columns for its groups."""
-    if weight is None or weight.dtype != "I8" or len(weight.shape) != 2:
-        return None
-    (n, k), axis = weight.shape, None
-    if packing:
-        scale = cuts[0].shape if cuts[0] else ()
-        if not scale:
-            return None
-        axis = AXES[packing_of(packing, scale)]
-        n, k = (2 * n, k) if axis == 0 else (n, 2 * k)
-    shapes = [spec.shape for spec in cuts if spec is not None and len(spec.shape) == 2]
-    groups = lcm(*(c for m, c in shapes if m == n and 0 < c < k and k % c == 0))
-    fine = n * k <= _FEW or k >= _LEAST * groups
-    return Form((n, k), axis, groups if groups and k % groups == 0 and fine else 1)
+def _widened(x: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """Float32 itself; bfloat16 by its bits, which are the upper half of a float32."""
+    if dtype == "F32":
+        return x
+    if dtype == "BF16":
+        return (x.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        return x.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def int8_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _lowest(x):  # type: ignore[no-untyped-def]
+def lowest_nibbles(x):  # type: ignore[no-untyped-def]
     """How many nibbles of uint8 are -8, which is 0 with its sign bit turned."""
     others = np.int64(0)
     whole = x.size // _ATOM * _ATOM
@@ -131,13 +131,13 @@ def _lowest(x):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def nibble_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
-    """Fill the statistics of both nibbles of groups of k bytes; return how many codes are -8.
+    """Fill the statistics of both nibbles of groups of k bytes.
 
     Codes are counted from -8 on, 0 to 15: two's complement with its sign bit turned. Args: x uint8;
-    sums int64, least (15) and most (0) uint8, [groups, 2] of the low and of the high nibbles.
+    sums int32, least and most uint8 [rows, 2, groups] of the low and of the high nibbles.
     """
-    lowest = np.int64(0)
-    for r in range(sums.shape[0]):
+    rows, _, groups = sums.shape
+    for r in range(rows * groups):
         first_0, first_1, last_0, last_1 = _NIBBLE, _NIBBLE, np.uint8(0), np.uint8(0)
         total_0 = total_1 = np.int64(0)
         at, stop = r * k, r * k + k
@@ -161,11 +161,10 @@ def nibble_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
             first_1, last_1 = min(first_1, odd), max(last_1, odd)
             total_0 += even
             total_1 += odd
-        if first_0 == 0 or first_1 == 0:
-            lowest += _lowest(x[r * k : stop])
-        least[r, 0], least[r, 1], most[r, 0], most[r, 1] = first_0, first_1, last_0, last_1
-        sums[r, 0], sums[r, 1] = total_0, total_1
-    return lowest
+        row, g = r // groups, r % groups
+        least[row, 0, g], least[row, 1, g] = first_0, first_1
+        most[row, 0, g], most[row, 1, g] = last_0, last_1
+        sums[row, 0, g], sums[row, 1, g] = total_0, total_1
 
 
 @njit(nogil=True, cache=True)
@@ -206,15 +205,14 @@ def int8_groups_and_blocks(x, k, lead, sums, least, most, low, high, ends):  # t
 @njit(nogil=True, cache=True)
 def nibble_groups_and_blocks(x, k, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
     """`nibble_groups` of x uint8, the whole tensor, and the blocks of its bytes as int8."""
-    done, lowest, step = 0, np.int64(0), max(_NEAR // k, 1)
+    done, row = 0, k * sums.shape[2]
+    step = max(_NEAR // row, 1)
     for r in range(0, sums.shape[0], step):
         stop = min(r + step, sums.shape[0])
-        part = x[r * k : stop * k]
-        lowest += nibble_groups(part, k, sums[r:stop], least[r:stop], most[r:stop])
-        whole = max((stop * k - lead) // BLOCK, 0)
+        nibble_groups(x[r * row : stop * row], k, sums[r:stop], least[r:stop], most[r:stop])
+        whole = max((stop * row - lead) // BLOCK, 0)
         int8_blocks(x.view(np.int8), lead, done, whole, low, high, ends)
         done = max(done, whole)
-    return lowest
 
 
 @njit(nogil=True, cache=True)

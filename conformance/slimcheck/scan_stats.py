@@ -61,7 +61,6 @@ class IntegerStats:
         sums: int32 or int64 [n, g].
         least, most: int16 [n, g] (127 and -128 for an empty group).
         beyond: number of integers past ±126.
-        lowest: number of int4 codes -8; None where codes are not two in a byte.
         blocks: of the stored bytes.
         ends: int64, integers past ±126 of each block; empty for int4.
     """
@@ -70,7 +69,6 @@ class IntegerStats:
     least: NDArray[np.int16]
     most: NDArray[np.int16]
     beyond: int
-    lowest: int | None
     blocks: Blocks
     ends: Integers
 
@@ -140,7 +138,7 @@ def integer_stats(
             ends = _cut(far, lead, count, BLOCK).sum(axis=1, dtype=np.int64)
     shape, blocks = (n, groups), Blocks(lead, BLOCK, low, high)
     wide = least.astype(np.int16).reshape(shape), most.astype(np.int16).reshape(shape)
-    return IntegerStats(sums.reshape(shape), *wide, beyond, None, blocks, ends)
+    return IntegerStats(sums.reshape(shape), *wide, beyond, blocks, ends)
 
 
 class Matrix(NamedTuple):
@@ -177,7 +175,7 @@ def lot_stats(x: NDArray[np.int8], matrices: Sequence[Matrix]) -> list[IntegerSt
         lead, row, first, last = entry[3:]
         r, blocks = slice(row, row + m.n), Blocks(lead, BLOCK, low[first:last], high[first:last])
         extremes = smallest[r, None], largest[r, None]
-        found.append(IntegerStats(sums[r, None], *extremes, count, None, blocks, ends[first:last]))
+        found.append(IntegerStats(sums[r, None], *extremes, count, blocks, ends[first:last]))
     return found
 
 
@@ -194,27 +192,34 @@ def nibble_stats(
     if not width or width * groups != columns or width > _WIDEST or not jit_pays(flat.size):
         codes = unpack_int4(stored, axis)
         plain, blocks = integer_stats(codes, groups=groups), byte_blocks(flat, begin)
-        lowest = int(np.count_nonzero(codes == -8))
-        return replace(plain, lowest=lowest, blocks=blocks, ends=np.zeros(0, np.int64))
+        return replace(plain, blocks=blocks, ends=np.zeros(0, np.int64))
     from slimcheck.scan_kernels import nibble_groups_and_blocks
 
-    sums = np.zeros((rows * groups, 2), np.int32)
-    least, most = np.full(sums.shape, 15, np.uint8), np.zeros(sums.shape, np.uint8)
+    sums = np.empty((rows, 2, groups), np.int32)
+    least, most = np.empty(sums.shape, np.uint8), np.empty(sums.shape, np.uint8)
     lead, count = _grid(begin, flat.size, BLOCK)
     low, high, ends = np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, np.int64)
     extremes = sums, least, most, low, high, ends
-    lowest = int(nibble_groups_and_blocks(flat, width, lead, *extremes))
+    nibble_groups_and_blocks(flat, width, lead, *extremes)
     blocks = Blocks(lead, BLOCK, low, high)
     sums -= 8 * width
-    wide = sums, least.astype(np.int16) - np.int16(8), most.astype(np.int16) - np.int16(8)
+    smallest, largest = least.astype(np.int16) - np.int16(8), most.astype(np.int16) - np.int16(8)
+    none, shape = np.zeros(0, np.int64), (2 * rows, groups)
     if axis == 0:  # the nibbles are of two rows
-        cut = (x.reshape(rows, groups, 2).swapaxes(1, 2) for x in wide)
-        sums, low_codes, high_codes = (x.reshape(2 * rows, groups) for x in cut)
+        sums, smallest, largest = (x.reshape(shape) for x in (sums, smallest, largest))
     else:
-        folded = wide[0].sum(axis=1), wide[1].min(axis=1), wide[2].max(axis=1)
-        sums, low_codes, high_codes = (x.reshape(rows, groups) for x in folded)
-    none = np.zeros(0, np.int64)
-    return IntegerStats(sums, low_codes, high_codes, 0, lowest, blocks, none)
+        sums, smallest, largest = sums.sum(axis=1), smallest.min(axis=1), largest.max(axis=1)
+    return IntegerStats(sums, smallest, largest, 0, blocks, none)
+
+
+def lowest_codes(stored: NDArray[np.int8], packed: bool) -> int:
+    """Return how many int4 codes are -8."""
+    if packed and jit_pays(stored.size):
+        from slimcheck.scan_kernels import lowest_nibbles
+
+        return int(lowest_nibbles(stored.reshape(-1).view(np.uint8)))
+    codes = unpack_int4(stored) if packed else stored
+    return int(np.count_nonzero(codes == -8))
 
 
 def _pieces(

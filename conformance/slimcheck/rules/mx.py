@@ -128,9 +128,9 @@ def dynamic_fp8_has_its_tensors(ck: Context) -> Iterator[Finding]:
 def dynamic_fp8_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
     scale, codes = module.numbers("weight_scale"), _fp8(module)
     if scale is not None:
-        wrong = no_scale(scale)
-        if codes is not None and scale.shape == (codes.shape[0], 1):
-            wrong |= (scale == 0) & (codes & _MAGNITUDE).any(axis=1, keepdims=True)
+        wrong, zeros = no_scale(scale), scale == 0
+        if codes is not None and scale.shape == (codes.shape[0], 1) and zeros.any():
+            wrong |= zeros & (codes & _MAGNITUDE).any(axis=1, keepdims=True)
         yield from wrong_elements("MX-008", module, "weight_scale", wrong, "finite, above 0")
     yield from offsets_are_zero("MX-008", module)
 

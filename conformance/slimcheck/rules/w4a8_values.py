@@ -15,6 +15,7 @@ from slimcheck.registry import value_rule
 from slimcheck.rules.w4a8 import variant_of
 from slimcheck.rules.w8a8_values import offsets_are_zero
 from slimcheck.scales import Floats, no_scale, not_above_zero
+from slimcheck.scan_stats import lowest_codes
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
 
@@ -85,9 +86,7 @@ def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
     stats, form = module.integers, module.form
     if stats is None or form is None or not form.size:
         return
-    count = stats.lowest
-    if count is None:
-        count = int(np.count_nonzero(module.codes == -8)) if stats.least.min() <= -8 else 0
+    count = lowest_codes(module.array("weight"), module.packed) if stats.least.min() <= -8 else 0
     if count * _RARE >= form.size:
         found, expected = f"{count} of {form.size} codes are -8", f"fewer than one in {_RARE}"
         name = module.tensor("weight")
