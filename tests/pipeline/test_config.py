@@ -112,8 +112,7 @@ BROKEN = [
     ({"use_reduce_quant": True, "tp_size": 2, "a_bit": 16}, "set w_bit 8, a_bit 8"),
     ({"tp_size": 4}, "set tp_size 1"),
     ({"co_sparse": True}, "w_bit 4 and a_bit 8"),
-    ({"is_lowbit": True}, "set w_bit 4"),
-    ({"is_lowbit": True, "a_bit": 16}, "per-group weights need w_bit 4"),
+    ({"is_lowbit": True, "mm_tensor": True}, "set mm_tensor False"),
     ({"is_lowbit": True, "w_bit": 4, "a_bit": 16}, "open_outlier False"),
     ({"w_bit": 4}, "set is_lowbit True"),
     ({"w_bit": 4, "is_lowbit": True, "is_dynamic": True}, "open_outlier False and is_dynamic True"),
@@ -160,6 +159,14 @@ def test_every_rule_is_broken_by_one_of_the_examples() -> None:
             {"symmetric": True, "group_size": 64},
         ),
         ({"w_bit": 4, "is_lowbit": True}, "W8A8S", {}),
+        ({"is_lowbit": True, "open_outlier": False}, "W8A8", {}),
+        ({"is_lowbit": True, "is_dynamic": True}, "W8A8_DYNAMIC", {}),
+        ({"is_lowbit": True, "a_bit": 16}, "W8A16", {"symmetric": True}),
+        (
+            {"is_lowbit": True, "a_bit": 16, "open_outlier": False, "group_size": 32},
+            "W8A16",
+            {"symmetric": True, "group_size": 32},
+        ),
         ({"w_bit": 4, "co_sparse": True}, "W8A8S", {}),
         (
             {

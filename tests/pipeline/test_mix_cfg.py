@@ -65,6 +65,19 @@ def test_directory_of_mixed_types(build: Build, calib_file: Path, tmp_path: Path
     assert label["model.layers.1.mlp.down_proj.weight"] == "FLOAT"  # disable_names goes first
 
 
+def test_float_alone_goes_beside_any_type(build: Build, calib_file: Path, tmp_path: Path) -> None:
+    given = ["--mix_cfg", '{"*.down_proj": "float"}', "--calib_file", str(calib_file)]
+    given += ["--w_bit", "4", "--is_lowbit", "True", "--use_sigma", "True"]
+    source = str(build("llama", "float16"))
+    assert main(["quantize", source, str(tmp_path / "q"), *given]) == 0
+    assert [r.requirement.id for r in judge(tmp_path / "q").failed if r.counts] == []
+    made = open_checkpoint(tmp_path / "q")
+    assert made.description is not None
+    assert made.description.get("model_quant_type") == "W8A8S"
+    assert made.description.labels["model.layers.1.mlp.down_proj.weight"] == "FLOAT"
+    assert made.description.labels["model.layers.1.mlp.up_proj.weight"] == "W8A8S"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -85,6 +85,17 @@ def test_a_quantized_router_is_named(
     assert "routers" not in caplog.text
 
 
+def test_a_step_for_the_head_alone_quantizes_nothing(
+    build: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = by_steps(build(), tmp_path / "q", [{**DYNAMIC, "include": ["lm_head"]}])
+    assert "no step quantizes lm_head" in caplog.text
+    made = open_checkpoint(out)
+    assert made.description is not None
+    assert made.description.get("model_quant_type") == "FLOAT"
+    assert set(made.description.labels.values()) == {"FLOAT"}
+
+
 @pytest.mark.parametrize("profile", ["A1", "MF", "A0"])
 def test_a_tied_head_is_stored_by_the_service_only(
     build: Build, tmp_path: Path, profile: str
@@ -146,3 +157,33 @@ def test_nothing_quantized_in_the_newer_profile_is_float(build: Build, tmp_path:
     source = open_checkpoint(build())
     for name in source.table.names:
         assert made.tensor(name).tobytes() == source.tensor(name).tobytes()
+
+
+@pytest.mark.parametrize("options", ["", "--is_dynamic True", "--a_bit 16 --calib_file="])
+def test_a_tied_head_that_is_quantized_is_a_tensor_of_its_own(
+    build: Build, calib_file: Path, tmp_path: Path, options: str
+) -> None:
+    """The embedding stays float, and config.json tells engines to read the head."""
+    source = tied(build, tmp_path)
+    given = ["--calib_file", str(calib_file), "--disable_last_linear", "False", *options.split()]
+    assert main(["quantize", str(source), str(tmp_path / "q"), *given]) == 0
+    assert [r.requirement.id for r in judge(tmp_path / "q").failed if r.counts] == []
+    made, model = open_checkpoint(tmp_path / "q"), open_checkpoint(source)
+    table = model.tensor("model.embed_tokens.weight")
+    assert made.tensor("model.embed_tokens.weight").tobytes() == table.tobytes()
+    scale = made.tensor("lm_head.weight_scale").astype(np.float32)
+    values = made.tensor("lm_head.weight") * scale
+    # half a step, and a quotient of at most 127 rounded to 8 bits: a quarter more, and the scale
+    assert np.abs(values - table.astype(np.float32)).max() <= scale.max()
+    assert made.config is not None
+    assert made.config.value["tie_word_embeddings"] is False
+
+
+def test_a_tied_head_is_kept_by_default(build: Build, tmp_path: Path) -> None:
+    source = tied(build, tmp_path)
+    assert main(["quantize", str(source), str(tmp_path / "q"), "--is_dynamic", "True"]) == 0
+    made = open_checkpoint(tmp_path / "q")
+    assert not [name for name in made.table.names if name.startswith("lm_head")]
+    assert made.config is not None
+    assert made.config.value["tie_word_embeddings"] is True
+    assert made.tensor("model.layers.1.mlp.down_proj.weight").dtype == np.int8

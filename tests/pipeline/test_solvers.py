@@ -27,7 +27,61 @@ CONFIG = parse_config({"w_bit": 8, "a_bit": 16})
 FIRST = "model.layers.0.self_attn.q_proj"
 
 
-DIRECTORIES = ["HQQ 8", "HQQ 4 --w_sym False", "GPTQ 8 --mm_tensor True", "GPTQ 4"]
+GROUPS = "--is_lowbit True --open_outlier False --group_size 32"
+DIRECTORIES = [
+    "HQQ 8",
+    "HQQ 4 --w_sym False",
+    "GPTQ 8 --mm_tensor True",
+    "GPTQ 4",
+    f"HQQ 8 {GROUPS} --w_sym False",
+    f"GPTQ 4 {GROUPS}",
+]
+LOW_ROWS = {  # with is_lowbit True: type -> what chooses it
+    "W8A8": "--open_outlier False",
+    "W8A8_MIX": "--pdmix",
+    "W8A8_DYNAMIC": "--is_dynamic True",
+    "W8A16": "--a_bit 16",
+}
+
+
+@pytest.mark.parametrize("label", LOW_ROWS)
+def test_low_bit_rows_of_eight_bits_have_float32_scales(
+    build: Build, calib_file: Path, tmp_path: Path, label: str
+) -> None:
+    """max|w| / 127 in float32, also in a 16-bit model, whatever the group size."""
+    source = build("llama", "float16")
+    options = ["--is_lowbit", "True", "--group_size", "32", *LOW_ROWS[label].split()]
+    options += ["--calib_file", str(calib_file)]
+    assert main(["quantize", str(source), str(tmp_path / "q"), *options]) == 0
+    assert [r.requirement.id for r in judge(tmp_path / "q").failed if r.counts] == []
+    made = open_checkpoint(tmp_path / "q")
+    assert made.description is not None
+    assert made.description.labels[f"{FIRST}.weight"] == label
+    w = open_checkpoint(source).tensor(f"{FIRST}.weight").astype(np.float32)
+    scale = np.abs(w).max(axis=1, keepdims=True) / np.float32(127)
+    stored = made.tensor(f"{FIRST}.weight_scale")
+    assert stored.dtype == np.float32
+    assert np.array_equal(stored, scale)
+    assert np.array_equal(made.tensor(f"{FIRST}.weight"), np.rint(w / scale).astype(np.int8))
+
+
+def test_groups_of_gptq_hold_the_float_weight_on_its_scales(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    source = build("llama", "float32")
+    config = parse_config(
+        {"w_bit": 4, "a_bit": 16, "is_lowbit": True, "open_outlier": False, "group_size": 32,
+         "calib_file": str(calib_file)}
+    )  # fmt: skip
+    plan, _ = prepare(source, config, Extra(w_method="GPTQ"))
+    assert plan.solver is not None
+    linear = Linear(open_float(source).tensor(f"{FIRST}.weight"), None, FIRST)
+    assert plan.rules is not None
+    made = plan.solver(linear, plan.rules[FIRST])
+    scale = np.repeat(made.stored.scale, 32, axis=1)
+    again = np.clip(np.rint(linear.weight / scale), -8, 7)
+    assert np.array_equal(made.stored.q, again)
+    assert not np.array_equal(made.seen, made.stored.q * scale)  # the run sees the compensated one
 
 
 @pytest.mark.parametrize("choice", DIRECTORIES)
@@ -98,10 +152,11 @@ def test_hessian_is_that_of_the_first_text_alone(build: Build, calib_file: Path)
         (["--w_method", "HQQ", "--a_bit", "16", "--producer", "A1"], "--producer A0"),
         (["--w_method", "HQQ", "--scheme", "W8A16"], "goes with parameters like --w_bit"),
         (["--pdmix", "--scheme", "W8A16"], "--pdmix goes with parameters"),
+        (["--w_method", "HQQ", "--a_bit", "16", "--is_lowbit", "True"], "open_outlier False"),
+        (["--is_lowbit", "True", "--is_dynamic", "True", "--producer", "A1"], "--producer A0"),
         (
-            ["--w_method", "HQQ", "--a_bit", "16", "--w_bit", "4", "--is_lowbit", "True",
-             "--open_outlier", "False"],
-            "is_lowbit False",
+            ["--is_lowbit", "True", "--w_bit", "4", "--calib_texts", "a"],
+            "fraction 0.01 of 64 values is 0",
         ),
     ],
 )  # fmt: skip

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from slimspec.quantize.affine import dequantize, without_lowest
-from slimspec.quantize.hqq import HqqOptions, optimize_hqq, quantize_hqq
+from slimspec.quantize.hqq import HqqOptions, optimize_hqq, quantize_hqq, quantize_hqq_groups
 from slimspec.quantize.minmax import quantize_minmax
+from slimspec.quantize.weight_lowbit import quantize_lowbit_groups
 
 
 def _weight(n: int = 8, k: int = 64) -> np.ndarray:
@@ -103,3 +104,25 @@ def test_files_of_v0_lack_the_lowest_symmetric_integer_that_a_run_uses() -> None
     assert lowest.any()
     assert (saved[lowest] == -7).all()
     assert np.array_equal(saved[~lowest], made.q[~lowest])
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_groups_of_columns_are_solved_one_after_the_other(symmetric: bool) -> None:
+    """Other columns do not matter, and there are 10 rounds at most."""
+    w = _weight(8, 64)
+    made = quantize_hqq_groups(w, bits=4, group_size=32, symmetric=symmetric)
+    for j in range(2):
+        columns = slice(32 * j, 32 * j + 32)
+        alone = quantize_hqq_groups(w[:, columns], bits=4, group_size=32, symmetric=symmetric)
+        assert np.array_equal(made.q[:, columns], alone.q)
+        assert np.array_equal(made.scale[:, j], alone.scale[:, 0])
+    first = w[:, :32]
+    start = quantize_lowbit_groups(first, bits=4, group_size=32, symmetric=symmetric)
+    ten = optimize_hqq(first, start.scale, start.offset, bits=4, options=HqqOptions(rounds=10))
+    assert np.array_equal(made.scale[:, :1], ten[0])
+    assert made.scale.dtype == made.offset.dtype == np.float16
+
+
+def test_group_size_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="group size 7"):
+        quantize_hqq_groups(_weight(), bits=4, group_size=7)

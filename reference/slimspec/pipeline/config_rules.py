@@ -38,9 +38,16 @@ def sparse(c: Config) -> bool:
 def grouped(c: Config) -> bool:
     """True for one weight scale per group_size columns: low-bit weights without an outlier split.
 
-    A sparse type has one scale per row or tensor. Source: config_utils.py:82-92.
+    A sparse type has one scale per row or tensor, 8-bit weights beside 8-bit activations one per
+    row. Source: config_utils.py:82-92; measured.
     """
-    return c.is_lowbit and not c.open_outlier and not sparse(c)
+    low = c.is_lowbit and not c.open_outlier and not sparse(c)
+    return low and (c.a_bit == 16 or c.w_bit == 4)
+
+
+def low_rows(c: Config) -> bool:
+    """True for 8-bit low-bit weights with a scale per row: min-max in float32 (math.md 7.1)."""
+    return c.is_lowbit and c.w_bit == 8 and not grouped(c)
 
 
 def per_tensor(c: Config) -> bool:
@@ -82,17 +89,14 @@ CONFLICTS = (
         "co_sparse: sparse quantization needs w_bit 4 and a_bit 8",
     ),
     Conflict(
-        lambda c: c.is_lowbit and c.w_bit == 8 and c.a_bit == 8,
-        "is_lowbit with w_bit 8 and a_bit 8: low-bit weights need w_bit 4 (sparse with a_bit 8, "
-        "per group with a_bit 16); set w_bit 4 or is_lowbit False",
+        lambda c: low_rows(c) and per_tensor(c),
+        "is_lowbit with w_bit 8 and mm_tensor True: the tool stores a scale without dimensions, "
+        "which no engine reads; set mm_tensor False",
     ),
     Conflict(
-        lambda c: c.is_lowbit and c.a_bit == 16 and c.w_bit != 4,
-        "is_lowbit with a_bit 16: per-group weights need w_bit 4",
-    ),
-    Conflict(
-        lambda c: c.is_lowbit and c.a_bit == 16 and c.open_outlier,
-        "is_lowbit with a_bit 16: per-group weights need open_outlier False",
+        lambda c: c.is_lowbit and c.a_bit == 16 and c.w_bit == 4 and c.open_outlier,
+        "is_lowbit with w_bit 4 and a_bit 16: the file would hold outliers cut to the range of the "
+        "others, as the tool's does; set open_outlier False",
     ),
     Conflict(
         lambda c: (

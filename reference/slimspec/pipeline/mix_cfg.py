@@ -56,17 +56,25 @@ def _rule(mix_cfg: Mapping[str, Any], name: str, choice: Choice) -> Rule:
     return Rule(name, label, {} if label == KEEP else options)
 
 
-def check_mix(config: QuantizationConfig, choice: Choice, w_method: str) -> None:
-    """Refuse parameters that mix_cfg does not go with. Raises: CheckpointError."""
+def check_mix(
+    mix_cfg: Mapping[str, Any], config: QuantizationConfig, choice: Choice, w_method: str
+) -> None:
+    """Refuse parameters that mix_cfg does not go with; float alone goes with any type.
+
+    Raises: CheckpointError.
+    """
+    types = any(value != "float" for value in mix_cfg.values())
     problems = {
-        f"{choice.type}; set w_bit 8": choice.type not in _INT8 or config.is_lowbit,
+        f"{choice.type}; set w_bit 8": choice.type not in _INT8,
+        "is_lowbit True; set it False": config.is_lowbit,
         "w_sym False; set w_sym True": not config.w_sym,
-        "use_reduce_quant; set it False": config.use_reduce_quant,
         f"w_method {w_method}; set w_method {MIN_MAX}": w_method != MIN_MAX,
     }
     for problem, found in problems.items():
-        if found:
+        if found and types:
             raise CheckpointError(f"mix_cfg: not with {problem}")
+    if config.use_reduce_quant:
+        raise CheckpointError("mix_cfg: not with use_reduce_quant; set it False")
 
 
 __all__ = ["check_mix", "mixed_rules"]

@@ -118,7 +118,7 @@ def quantize_directory(
     if not quantized and plan.scheme != "FLOAT" and nothing_else:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
     for name in sorted({rule.type for rule in quantized.values()}):
-        writers = layout.load(name).profiles
+        writers = layout.load(layout.base_label(name) or name).profiles
         if plan.profile not in writers:
             raise CheckpointError(
                 f"{source}: {name} is not written by producer {plan.profile}, only by "
@@ -136,6 +136,8 @@ def quantize_directory(
         overwrite=overwrite,
     ) as writer:
         changes = {**(plan.recipe.config if plan.recipe else {}), **plan.config}
+        if weights.untied:
+            changes["tie_word_embeddings"] = False
         writer.copy_companions(source, changes=changes or None)
         for tensor in float_model.table:
             module, _, suffix = tensor.name.rpartition(".")
@@ -145,7 +147,11 @@ def quantize_directory(
                 overflow = _write_linear(weights, module, quantized[module], plan, writer)
                 saturated += [module] * overflow
             progress(tensor.end - tensor.begin)
-        if variant == "v1" and HEAD not in weights and _lacks_head(float_model):
+        for module in quantized:
+            if f"{module}.weight" not in float_model.table:  # a head that was tied
+                overflow = _write_linear(weights, module, quantized[module], plan, writer)
+                saturated += [module] * overflow
+        if variant == "v1" and HEAD not in weights and lacks_head(float_model):
             writer.write(HEAD, weights.stored(EMBEDDING), "FLOAT")
         if calibration:
             write_additions(calibration, quantized, plan.profile, writer)
@@ -154,11 +160,11 @@ def quantize_directory(
     return len(quantized)
 
 
-def _lacks_head(float_model: Checkpoint) -> bool:
+def lacks_head(float_model: Checkpoint) -> bool:
     """True for a head tied to the embedding, which the one-click service stores once more.
 
     Source: msmodelslim save/utils/safetensors.py:96-115; measured on recorded directories. The
-    Calibrator refuses to save tensors that share memory.
+    Calibrator refuses to save tensors that share memory; a quantized head shares none.
     """
     config, table = float_model.config, float_model.table
     tied = config is not None and config.value.get("tie_word_embeddings") is True

@@ -25,10 +25,10 @@ from .calibration.samples import encode_texts, read_texts
 from .calibration.settings import LOWBIT, Settings
 from .calibration.source import FoldedWeights, loaded_dtype
 from .config import MIN_MAX, QuantizationConfig
-from .config_rules import Choice, check, choose, needs_texts
+from .config_rules import Choice, check, choose, low_rows, needs_texts
 from .fallback import Sensitivity, last_linear, level, match_names, most_sensitive
 from .mix_cfg import check_mix, mixed_rules
-from .quantize import VARIANTS, Plan, open_float, quantize_directory
+from .quantize import EMBEDDING, VARIANTS, Plan, lacks_head, open_float, quantize_directory
 from .recipe import KEEP, Recipe, Rule, load
 from .select import linear_modules
 from .solvers import WeightSolver, lowbit_options, make_solver
@@ -129,9 +129,12 @@ def prepare(
     parallel = parallel_of(config, choice, extra, float_model)
     done = Done(extra.recipe.name if extra.recipe else choice.type)
     solver = make_solver(config, choice, extra.w_method)
-    if extra.w_method != MIN_MAX and VARIANTS[profile_of(extra)] != "v0":
-        raise CheckpointError(f"w_method {extra.w_method}: is the Calibrator's; set --producer A0")
+    if VARIANTS[profile_of(extra)] != "v0":
+        _refuse_calibrators(config, extra)
     calibration = Calibration(FoldedWeights(float_model, dtype))
+    unties = lacks_head(float_model) and _without(rules, kept)[HEAD].type != KEEP
+    if unties:
+        calibration.weights.untie(f"{HEAD}.weight", EMBEDDING)
     texts = _texts(config)
     static = any(takes_range(rule.type) for rule in _without(rules, kept).values())
     needed = needs_texts(config, choice) or static or (solver is not None and solver.keeps)
@@ -145,7 +148,7 @@ def prepare(
         settings = replace(settings, load_dtype=dtype)
         count = level(config.disable_level)
         calibration, more = _calibrate(
-            float_model, tokens, settings, rules, kept, count, solver, parallel, extra, bar
+            float_model, tokens, settings, rules, kept, count, solver, parallel, extra, unties, bar
         )
         kept += more
         done.table, done.smoothed = calibration.sensitivity, len(calibration.smoothed)
@@ -163,6 +166,17 @@ def prepare(
     return plan, done
 
 
+def _refuse_calibrators(config: QuantizationConfig, extra: Extra) -> None:
+    """Refuse what the one-click service does not have."""
+    problems = {
+        f"w_method {extra.w_method}": extra.w_method != MIN_MAX,
+        "is_lowbit with w_bit 8": low_rows(config),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise CheckpointError(f"{problem}: is the Calibrator's; set --producer A0")
+
+
 def _calibrate(
     float_model: Checkpoint,
     tokens: Sequence[NDArray[np.int64]],
@@ -173,6 +187,7 @@ def _calibrate(
     solver: WeightSolver | None,
     parallel: Parallel | None,
     extra: Extra,
+    unties: bool,
     bar: Bar,
 ) -> tuple[Calibration, list[str]]:
     """Run the texts; return what was found and which further linears stay float."""
@@ -185,6 +200,8 @@ def _calibrate(
     layers = int(float_model.config.value.get("num_hidden_layers", 1)) if float_model.config else 1
     with bar("calibrate", passes * layers) as advance:
         run = CalibrationRun(float_model, tokens, settings, advance)
+        if unties:
+            run.result.weights.untie(f"{HEAD}.weight", EMBEDDING)
         if v0:
             run.smooth()
         if looks:
@@ -228,7 +245,7 @@ def parallel_of(
 def all_linears(float_model: Checkpoint) -> list[str]:
     """Return the linears that quantizers take, and lm_head, in file order."""
     found = linear_modules(float_model.table)
-    if f"{HEAD}.weight" in float_model.table:
+    if f"{HEAD}.weight" in float_model.table or lacks_head(float_model):
         found.append(HEAD)
     return found
 
@@ -248,7 +265,7 @@ def typed(
     if extra.mix_cfg:
         if extra.recipe is not None or VARIANTS[profile_of(extra)] != "v0":
             raise CheckpointError("mix_cfg: is the Calibrator's; set --producer A0, and no recipe")
-        check_mix(config, choice, extra.w_method)
+        check_mix(extra.mix_cfg, config, choice, extra.w_method)
         return mixed_rules(extra.mix_cfg, linears, choice)
     label, options = choice
     members = float_model.config.value if float_model.config else {}

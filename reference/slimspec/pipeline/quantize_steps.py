@@ -26,7 +26,7 @@ from .low_rank import split_model
 from .quantize import Plan, open_float, quantize_directory
 from .quantize_config import Bar, Done, no_bar
 from .recipe import KEEP, Rule, model_quant_type, mtp_layers
-from .rotate_model import rotate_model, unties, widen_mtp
+from .rotate_model import rotate_model, widen_mtp
 from .select import service_linears
 from .steps import Steps
 
@@ -61,7 +61,7 @@ def prepare_steps(
 ) -> tuple[Plan, Done]:
     """Rotate and calibrate; return what `quantize_directory` needs.
 
-    Raises: CheckpointError: as `quantize_by_steps`.
+    Args and Raises: as `quantize_by_steps`.
     """
     float_model = open_float(source)
     rules = steps.rules(service_linears(float_model))
@@ -75,7 +75,7 @@ def prepare_steps(
         rules=rules,
         calibration=calibration,
         part_file_size=steps.part_file_size,
-        config=_config_changes(float_model, steps, labels) | _untied(calibration),
+        config=_config_changes(float_model, steps, labels),
     )
     return plan, done
 
@@ -89,11 +89,6 @@ def _name_routers(rules: Mapping[str, Rule]) -> None:
             len(routers),
             routers[0].rpartition(".")[2],
         )
-
-
-def _untied(calibration: Calibration) -> dict[str, Any]:
-    """What config.json says of a head that a rotation made its own tensor."""
-    return {"tie_word_embeddings": False} if unties(calibration.weights) else {}
 
 
 def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> dict[str, Any]:

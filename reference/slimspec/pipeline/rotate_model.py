@@ -68,7 +68,7 @@ def rotate_model(
     """Put the rotations into the folds of every tensor; return that of the residual stream.
 
     A head tied to the embedding takes the last norm's weight, the embedding does not: it becomes a
-    tensor of its own, and config.json must say so (`unties`).
+    tensor of its own, and config.json says so.
 
     Args: block_size: of the blocks along the diagonal, -1 for one block; defects: do as the tool,
         which leaves them one tensor and folds into it what either would take: (E·R·diag(g))·R. The
@@ -79,14 +79,9 @@ def rotate_model(
     if a.model_type == "bert":
         raise CheckpointError(f"{a.where}: rotate: an encoder with LayerNorm cannot be rotated")
     if a.tied and not defects:
-        weights.spool(f"{HEAD}.weight", weights.stored(f"{EMBEDDING}.weight"))
+        weights.untie(f"{HEAD}.weight", f"{EMBEDDING}.weight")
     head = EMBEDDING if a.tied and defects else HEAD
     return _Model(weights, a, block_size, head).rotate()
-
-
-def unties(weights: FoldedWeights) -> bool:
-    """True if a rotation gave the model a head of its own."""
-    return f"{HEAD}.weight" in weights.replaced
 
 
 def widen_mtp(weights: FoldedWeights, a: Architecture) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +19,22 @@ from numpy.typing import NDArray
 from slimspec import schemes
 from slimspec.checkpoint import CheckpointError
 from slimspec.numeric import as_float32, to_dtype
-from slimspec.quantize.affine import dequantize_rows, without_lowest
+from slimspec.quantize.affine import dequantize_rows, group_view, quantize, without_lowest
 from slimspec.quantize.gptq import quantize_gptq
-from slimspec.quantize.hqq import quantize_hqq
+from slimspec.quantize.hqq import quantize_hqq, quantize_hqq_groups
 from slimspec.quantize.minmax import IntegerWeight
+from slimspec.quantize.weight_lowbit import quantize_lowbit_groups
 from slimspec.schemes import Linear
 from slimspec.sparse.cosparse import quantize_cosparse
 from slimspec.sparse.lowbit import LowBitOptions, quantize_lowbit, w8a8s_weight
 
 from .config import MIN_MAX, QuantizationConfig
-from .config_rules import Choice, per_tensor
+from .config_rules import Choice, low_rows, per_tensor
 from .recipe import Rule
 
 WEIGHT_ONLY = ("W8A16", "W4A16")
 SPARSE = ("W8A8S",)
+INT8 = ("W8A8", "W8A8_MIX", "W8A8_DYNAMIC", "W8A16")
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,23 @@ class WeightSolver:
             self.inputs.setdefault(name, x)
 
     def __call__(self, linear: Linear, rule: Rule) -> Solved:
-        """Make one weight. Raises: CheckpointError: an input is needed, and no text gave one."""
+        """Make one weight.
+
+        Raises: CheckpointError: an input is needed, and no text gave one; it does not suit.
+        """
         x = self.inputs.get(linear.name)
         if self.keeps and x is None:
             raise CheckpointError(
                 f"{linear.name}: no calibration text reaches this linear, and GPTQ needs its "
                 "inputs: add texts, or put it in disable_names"
             )
-        return self.solve(linear, rule, x)
+        try:
+            return self.solve(linear, rule, x)
+        except ValueError as error:
+            named = "" if linear.name in str(error) else f"{linear.name}.weight: "
+            raise CheckpointError(
+                f"{named}{error}; leave it float with --disable_names {linear.name}"
+            ) from None
 
 
 def make_solver(config: QuantizationConfig, choice: Choice, w_method: str) -> WeightSolver | None:
@@ -92,13 +104,15 @@ def make_solver(config: QuantizationConfig, choice: Choice, w_method: str) -> We
     Raises: CheckpointError: a w_method for a type without it.
     """
     if w_method != MIN_MAX:
-        if choice.type not in WEIGHT_ONLY or config.is_lowbit:
+        if choice.type not in WEIGHT_ONLY or low_rows(config):
             raise CheckpointError(
-                f"w_method {w_method}: makes weights of W8A16 and W4A16 per row; set a_bit 16 and "
-                f"is_lowbit False, or w_method {MIN_MAX}"
+                f"w_method {w_method}: makes weights of W8A16 and W4A16 per row, or per group with "
+                f"is_lowbit True and open_outlier False; set a_bit 16, or w_method {MIN_MAX}"
             )
         gptq = w_method == "GPTQ"
         return WeightSolver(WEIGHT_ONLY, _gptq if gptq else _hqq, keeps=gptq)
+    if low_rows(config):
+        return WeightSolver(INT8, _low_rows)
     if choice.type != "W8A8S":
         return None
     if config.co_sparse and not config.is_lowbit:
@@ -108,11 +122,14 @@ def make_solver(config: QuantizationConfig, choice: Choice, w_method: str) -> We
 
 
 def lowbit_options(config: QuantizationConfig) -> LowBitOptions:
-    """Return how outliers of low-bit weights are found."""
+    """Return how outliers of low-bit weights are found.
+
+    `sigma_factor` is left out: whatever is asked for, the tool's weights are those of 3.0 (recorded
+    with 3.4 and 4.0; with use_sigma, alone and with co_sparse).
+    """
     return LowBitOptions(
         open_outlier=config.open_outlier,
         use_sigma=config.use_sigma,
-        sigma_factor=config.sigma_factor,
         fraction=config.fraction,
         per_channel=not per_tensor(config),
     )
@@ -131,7 +148,21 @@ def _lowbit(options: LowBitOptions, linear: Linear, rule: Rule, x: NDArray | Non
     return Solved(w8a8s_weight(linear.weight, options), seen)
 
 
+def _low_rows(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
+    made = quantize_lowbit_groups(
+        linear.weight,
+        bits=schemes.get(rule.type).bits,
+        group_size=linear.weight.shape[1],
+        symmetric=rule.options.get("symmetric", True),
+        name=f"{linear.name}.weight",
+    )
+    return Solved(made, _values(made))
+
+
 def _hqq(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
+    if "group_size" in rule.options:
+        made = quantize_hqq_groups(linear.weight, **_grouped(linear, rule))
+        return Solved(made, _values(made))
     made = quantize_hqq(
         linear.weight,
         bits=schemes.get(rule.type).bits,
@@ -144,6 +175,8 @@ def _hqq(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
 
 def _gptq(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
     assert x is not None
+    if "group_size" in rule.options:
+        return _gptq_groups(linear, rule, x)
     made = quantize_gptq(
         linear.weight,
         [x],
@@ -156,12 +189,35 @@ def _gptq(linear: Linear, rule: Rule, x: NDArray | None) -> Solved:
     return _bounded(made, rule)
 
 
+def _gptq_groups(linear: Linear, rule: Rule, x: NDArray) -> Solved:
+    """The file has the float weight once more on the scales of GPTQ, without its compensation."""
+    how = _grouped(linear, rule)
+    made = quantize_gptq(linear.weight, [x], variant="v0", granularity="group", **how)
+    groups = group_view(linear.weight, how["group_size"])  # (n, k // g, g)
+    scale, offset = made.scale[..., None], made.offset[..., None]
+    q = quantize(groups, scale, offset, bits=how["bits"]).reshape(made.q.shape)
+    return Solved(IntegerWeight(q, made.scale, made.offset), _values(made))
+
+
+def _grouped(linear: Linear, rule: Rule) -> dict[str, Any]:
+    return {
+        "bits": schemes.get(rule.type).bits,
+        "group_size": rule.options["group_size"],
+        "symmetric": rule.options.get("symmetric", True),
+        "name": f"{linear.name}.weight",
+    }
+
+
+def _values(made: IntegerWeight) -> NDArray[np.float32]:
+    return dequantize_rows(made.q, as_float32(made.scale), as_float32(made.offset))
+
+
 def _bounded(made: IntegerWeight, rule: Rule) -> Solved:
     """Symmetric integers go to the file without their most negative one (math.md 1.5)."""
-    q, scale, offset = made.q, as_float32(made.scale), as_float32(made.offset)
+    q = made.q
     if rule.options.get("symmetric", True):
         q = without_lowest(q, schemes.get(rule.type).bits)
-    return Solved(IntegerWeight(q, made.scale, made.offset), dequantize_rows(made.q, scale, offset))
+    return Solved(IntegerWeight(q, made.scale, made.offset), _values(made))
 
 
 __all__ = ["Solved", "WeightSolver", "lowbit_options", "make_solver"]

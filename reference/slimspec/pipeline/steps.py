@@ -8,6 +8,7 @@ Source: msmodelslim core/runner/generated_runner.py, app/quant_service/modelslim
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from .prune_model import PRUNED
 from .recipe import KEEP, Rule
 
 SCHEMA = "quantization_steps"
+HEAD = "lm_head"  # outside of the decoder layers that the service walks through
+_LOG = logging.getLogger(__name__)
 _ONCE = ("rotate", "smooth", "prune", "svd", "cache", "attention")
 _NOT_MADE = {  # steps of the service -> why they are not made here
     "kv_smooth": "no recorded run shows its place among the steps nor its tensors; use step "
@@ -85,7 +88,8 @@ class Steps:
     def rules(self, modules: Sequence[str]) -> dict[str, Rule]:
         """Return the type of every module: that of the first step that takes it, else FLOAT.
 
-        Raises: CheckpointError: a step that takes no module.
+        A step for the output head alone takes nothing, as in the service, and a warning says so.
+        Raises: CheckpointError: another step that takes no module.
         """
         found = {name: Rule(name, KEEP) for name in modules}
         for place, step in enumerate(self.linears):
@@ -93,6 +97,9 @@ class Steps:
             mine = [name for name in modules if step.takes(name)]
             if not mine:
                 globs = ", ".join(step.include)
+                if step.takes(HEAD):
+                    _LOG.warning("warning: %s: no step quantizes %s; it stays float", globs, HEAD)
+                    continue
                 raise CheckpointError(f"steps: {step.type}: no linear matches include {globs}")
             for name in mine:
                 if found[name].type == KEEP:

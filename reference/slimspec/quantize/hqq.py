@@ -18,8 +18,9 @@ from slimspec.numeric import as_float32, round_half_even
 from slimspec.numeric.power import power
 from slimspec.numeric.reduction import cascade_mean, cascade_sum, fused_dot
 
-from .affine import Variant, code_range, dequantize, quantize, require_finite
+from .affine import Variant, code_range, dequantize, group_view, quantize, require_finite
 from .minmax import Granularity, IntegerWeight, quantize_minmax
+from .weight_lowbit import group_params
 
 Array = NDArray[np.float32]
 
@@ -34,6 +35,9 @@ class HqqOptions:
     beta: float = 10.0
     kappa: float = 1.01
     rounds: int = 20
+
+
+GROUPS = HqqOptions(rounds=10)
 
 
 def optimize_hqq(
@@ -97,6 +101,28 @@ def quantize_hqq(
     scale, offset = optimize_hqq(w, start.scale, start.offset, bits=bits, per_tensor=per_tensor)
     q = quantize(w, scale, offset, bits=bits)
     return IntegerWeight(q, scale, offset)
+
+
+def quantize_hqq_groups(
+    w: NDArray, *, bits: int, group_size: int, symmetric: bool = True, name: str = "weight"
+) -> IntegerWeight:
+    """Quantize low-bit groups with HQQ scales, started from those of `group_params`.
+
+    The g columns of one group are solved for all rows together, with one stop, in 10 rounds.
+    Args: w [n, k]. Returns: as `quantize_hqq`; scale and offset float16 [n, k/g].
+    Raises: ValueError for NaN, Inf or a group size that does not divide k.
+    Source: measured: tensors and torch operations of the tool's runs (is_lowbit with w_method HQQ).
+    """
+    require_finite(w, name)
+    groups = group_view(w, group_size)  # (n, k // g, g)
+    found = []
+    for j in range(groups.shape[1]):
+        columns = np.ascontiguousarray(as_float32(groups[:, j]))
+        scale, offset = group_params(columns, bits, symmetric=symmetric)
+        found.append(optimize_hqq(columns, scale, offset, bits=bits, options=GROUPS))
+    scale, offset = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    q = quantize(groups, scale[..., None], offset[..., None], bits=bits, name=name)
+    return IntegerWeight(q.reshape(w.shape), scale, offset)
 
 
 def _quantized(w: Array, s: Array, z: Array, bits: int) -> tuple[Array, Array, np.float32]:

@@ -82,6 +82,7 @@ class FoldedWeights(Weights):
         dtype: of the loaded model; None leaves every tensor as it is stored.
         folds: what to do with a tensor, in order, by name.
         uncast: names of tensors that keep their stored dtype.
+        untied: the head was tied to the table of embeddings and is a tensor of its own now.
     """
 
     def __init__(self, checkpoint: Checkpoint, dtype: DTypeLike | None = None) -> None:
@@ -89,6 +90,7 @@ class FoldedWeights(Weights):
         self.dtype = None if dtype is None else model_dtype(dtype)
         self.folds: dict[str, list[Callable[[NDArray], NDArray]]] = defaultdict(list)
         self.uncast: set[str] = set()
+        self.untied = False
 
     def stored(self, name: str) -> NDArray:
         """The tensor after load and folds. Raises: CheckpointError: no file holds it."""
@@ -110,6 +112,14 @@ class FoldedWeights(Weights):
     def spool(self, name: str, array: NDArray) -> None:
         """Put a tensor in the place of the stored one, on disk rather than in memory."""
         self.add(name, spooled(array))
+
+    def untie(self, head: str, table: str) -> None:
+        """Give a head tied to the table of embeddings a tensor of its own, with folds of its own.
+
+        Args: names of the tensors.
+        """
+        self.spool(head, self.stored(table))
+        self.untied = True
 
     def added(self) -> Iterator[tuple[str, NDArray]]:
         """Tensors that the checkpoint does not have."""
