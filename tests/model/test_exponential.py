@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from slimspec.model import Numerics
-from slimspec.model.exponential import LANES, exp_degree3, exp_degree5, exp_sleef, lane_sum
+from slimspec.model.exponential import (
+    LANES,
+    exp_degree3,
+    exp_degree5,
+    exp_sleef,
+    exp_vectors,
+    lane_sum,
+)
 
 X = -np.geomspace(1e-6, 87, 4000, dtype=np.float32)
 EXACT = np.exp(X.astype(np.float64))
@@ -51,6 +58,33 @@ def test_where_the_tail_of_a_row_is_added_shows() -> None:
     assert lane_sum(p, tail_in_lanes=True)[0] == 2.0**24
     p[0, :2] = 0, 1
     assert lane_sum(p, tail_in_lanes=True)[0] == 3
+
+
+def test_sleef_ends_where_float32_does() -> None:
+    assert exp_sleef(np.float32([88, 89, 101, np.inf])).tolist()[1:] == [np.inf] * 3
+    assert exp_sleef(np.float32([88]))[0] == pytest.approx(np.exp(88), rel=2.0**-22)
+
+
+def test_what_is_left_of_two_vectors_is_exact() -> None:
+    x = np.linspace(-5, 5, 70, dtype=np.float32).reshape(7, 10)
+    found = exp_vectors(x, 16).reshape(-1)
+    exact = np.exp(x.astype(np.float64)).astype(np.float32).reshape(-1)
+    assert found[64:].tolist() == exact[64:].tolist()
+    assert found[:64].tolist() == exp_sleef(x.reshape(-1)[:64]).tolist() != exact[:64].tolist()
+
+
+def test_silu_and_sigmoid_have_the_bits_of_torch() -> None:
+    """Recorded from torch 2.13 on a CPU with AVX-512: 36 values, the last 4 of them one by one."""
+    bits = lambda *values: np.array(values, np.uint32).view(np.float32)  # noqa: E731
+    four = bits(0xBEC0B858, 0xBF95D4EE, 0x3DB89460, 0xC08D126E)
+    x = np.tile(four, 9)
+    silu, sigmoid = Numerics(np.float32).silu(x), Numerics().sigmoid(x)
+    vector = bits(0xBE1CDF2F, 0xBE8DE494, 0x3D40E449, 0xBD592CA8)
+    assert silu[:32].tolist() == [*vector] * 8
+    assert silu[32:].tolist() == [*bits(0xBE1CDF2E, 0xBE8DE493, 0x3D40E44A, 0xBD592CA9)]
+    vector = bits(0x3ED06182, 0x3E726F8E, 0x3F05C3A3, 0x3C450CF8)
+    assert sigmoid[:32].tolist() == [*vector] * 8
+    assert sigmoid[32:].tolist() == [*bits(0x3ED06181, 0x3E726F8D, 0x3F05C3A4, 0x3C450CF9)]
 
 
 def test_softmax_has_the_bits_of_torch() -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from slimspec.model import sums
 
-SIZES = (0, 1, 3, 15, 16, 17, 63, 64, 80, 130, 191, 193, 200, 383, 384, 500)
+SIZES = (0, 1, 3, 15, 16, 17, 63, 64, 80, 130, 191, 193, 200, 383, 384, 500, 769)
 ORDERS = (
     sums.dot,
     lambda x, w: sums.chained(x, w.T),
     lambda x, w: sums.tiled(x, w.T),
+    lambda x, w: sums.paired(x, w.T),
     lambda x, w: sums.blocked(x, w.T),
+    lambda x, w: sums.laned(x, w.T),
 )
 
 
@@ -32,12 +34,11 @@ def draw(k: int, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
 def test_sums_of_small_integers_are_exact(k: int) -> None:
     x, w = (np.rint(v) for v in draw(k, scale=8))
     exact = (x.astype(np.int64) @ w.astype(np.int64).T).astype(np.float32)
-    assert np.array_equal(sums.dot(x, w), exact)
-    assert np.array_equal(sums.chained(x, w.T), exact)
-    assert np.array_equal(sums.tiled(x, w.T), exact)
-    assert np.array_equal(sums.blocked(x, w.T), exact)
+    for order in ORDERS:
+        assert np.array_equal(order(x, w), exact)
     bias = np.arange(5, dtype=np.float32)
     assert np.array_equal(sums.blocked(x, w.T, bias), exact + bias)
+    assert np.array_equal(sums.single(x, w.T, bias), exact + bias)
 
 
 @pytest.mark.parametrize("k", SIZES)
@@ -75,7 +76,8 @@ def test_bits_are_the_same_without_the_jit() -> None:
         "    y, v = (r.standard_normal((n, k)).astype(np.float32) for n in (3, 5))\n"
         "    x, w = (z.astype(np.float16).astype(np.float32) for z in (y, v))\n"
         "    half = (sums.dot(x, w), sums.chained(x, w.T), sums.tiled(x, w.T))\n"
-        "    for s in (*half, sums.blocked(y, v.T)):\n"
+        "    whole = (sums.paired(x, w.T), sums.blocked(y, v.T), sums.laned(y, v.T))\n"
+        "    for s in (*half, *whole):\n"
         "        h.update(s.tobytes())\n"
         "print(h.hexdigest())"
     )
@@ -112,3 +114,46 @@ def test_where_each_order_rounds() -> None:
     assert sum_of(sums.chained, (0, large), (512, 1), (513, 1), k=1024) == 2
     assert sum_of(sums.chained, (0, large), (512, 1), (513, 1), k=1100) == 0
     assert sum_of(sums.chained, (0, large), (1024, 1), (1025, 1), k=1100) == 2
+
+
+def joined(order: Callable[..., np.ndarray], i: int, j: int, k: int, t: int = 1) -> int:
+    """How many of k ones are lost to 2^60 at i before -2^60 at j takes it away, both included.
+
+    Those are the summands below the node where i and j meet (as FPRev, Xie et al., 2024).
+    """
+    x = np.ones((t, k), np.float32)
+    x[:, i], x[:, j] = 2.0**60, -(2.0**60)
+    found = order(x, np.ones((k, 4), np.float32))
+    assert (found == found[0, 0]).all()
+    return k - int(found[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("order", "k", "met"),
+    [
+        # bfloat16 without AMX: 1, 0, 3, 2, 5, 4, ..
+        (sums.paired, 67, {(0, 1): 2, (0, 3): 3, (0, 2): 4, (1, 5): 5, (64, 65): 66, (0, 66): 67}),
+        # float32 of 64 rows: blocks of 384 and of halves
+        (sums.blocked, 384, {(0, 1): 2, (0, 383): 384}),
+        (sums.blocked, 385, {(0, 192): 193, (0, 193): 385, (193, 194): 2}),
+        (sums.blocked, 640, {(0, 319): 320, (0, 320): 640}),
+        (sums.blocked, 1000, {(0, 383): 384, (0, 384): 692, (0, 691): 692, (0, 692): 1000}),
+        (sums.blocked, 1152, {(0, 384): 768, (0, 768): 1152, (1150, 1151): 384}),
+        # float32 of 4 rows: lanes k mod 16
+        (sums.laned, 100, {(0, 16): 2, (0, 96): 7, (0, 4): 13, (0, 8): 19, (0, 12): 25,
+                           (0, 1): 50, (0, 2): 100, (4, 20): 2, (2, 3): 50, (7, 99): 13}),
+    ],
+)  # fmt: skip
+def test_summands_meet_where_they_do_in_torch(
+    order: Callable[..., np.ndarray], k: int, met: dict[tuple[int, int], int]
+) -> None:
+    """Measured with torch 2.13 on a CPU with AVX-512 BF16 and FP16, without AMX."""
+    assert {pair: joined(order, *pair, k) for pair in met} == met
+
+
+def test_which_float32_products_go_in_lanes() -> None:
+    """Measured likewise: 2 to 15 rows, and 24 products or more for each."""
+    for t in (1, 2, 3, 9, 15, 16):
+        for k in (24 * t - 1, 24 * t):
+            lanes = 2 <= t <= 15 and k == 24 * t
+            assert joined(sums.single, 0, 1, k, t) == ((k + 1) // 2 if lanes else 2), (t, k)

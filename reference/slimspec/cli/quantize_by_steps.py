@@ -35,6 +35,7 @@ def run_steps(args: argparse.Namespace, content: Any, given: Mapping[str, Any]) 
         args.out,
         steps,
         longest=args.max_tokens,
+        cpu=args.cpu,
         overwrite=args.overwrite,
         bar=progress_bar,
     )

@@ -31,6 +31,7 @@ def run_calibrated(args: argparse.Namespace, given: dict[str, Any], recipe: Reci
         mix=args.pdmix,
         load_dtype=args.load_dtype,
         attend=args.attention,
+        cpu=args.cpu,
         longest=args.max_tokens,
         table=args.sensitivity,
         recipe=recipe,

@@ -7,6 +7,7 @@ from typing import Any
 
 from slimspec.checkpoint import CheckpointError
 from slimspec.cli.numbers import count
+from slimspec.model.numerics import CPUS
 from slimspec.pipeline.config import (
     MIN_MAX,
     W_METHODS,
@@ -22,6 +23,7 @@ CALIBRATED = {  # options that only a calibrated run has, with their defaults
     "mix_cfg": {},
     "load_dtype": None,
     "attention": None,
+    "cpu": "amx",
     "max_tokens": 0,
     "sensitivity": False,
 }
@@ -52,6 +54,8 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
         help="load the model in this dtype (the field's script: float32)")  # fmt: skip
     add("--attention", choices=("eager", "fused"),
         help="how attention runs (default: as the producer's)")  # fmt: skip
+    add("--cpu", choices=CPUS, default=CPUS[0],
+        help="whose order of bfloat16 sums (default: %(default)s)")  # fmt: skip
     add(
         "--max-tokens", type=count, default=0, metavar="N", help="tokens used of each text (0: all)"
     )

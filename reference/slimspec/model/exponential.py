@@ -1,15 +1,16 @@
-"""Three exponentials of torch's vector classes, as float32 operations; each expects x <= 0.
+"""Three exponentials of torch's vector classes, as float32 operations.
 
     exp_sleef    2^q · (1 + s + s²·p(s)),  q = rint(x·log2 e),  s = x − q·ln 2  within 1 unit
     exp_degree5  2^n · p(r),  n = floor(x·log2 e + 1/2),  r = x − n·ln 2        within 20 units
     exp_degree3  bits of round(2^23·(y − p(y − floor y)) + 2^23·127),  y = x·log2 e  within 1e-4
 
 The first is every `exp` of a vector; the others serve fused attention, the last where its result is
-rounded to 16 bits anyway. Sums over a row run in as many lanes as a vector has.
+rounded to 16 bits anyway, and expect x <= 0. Sums over a row run in as many lanes as a vector has.
 
 Source: pytorch aten/src/ATen/cpu/vec/vec512/vec512_float.h (exp, exp_u20, fexp_u20) and
-functional_base.h (reduce_all); SLEEF src/libm/sleefsimdsp.c (expf at 1.0 ULP), coefficients;
-Malossi et al., Fast Exponential Computation on SIMD Architectures, 2015.
+functional_base.h (reduce_all), native/cpu/Loops.h (vectorized_loop); SLEEF
+src/libm/sleefsimdsp.c (expf at 1.0 ULP), coefficients; Malossi et al., Fast Exponential
+Computation on SIMD Architectures, 2015.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slimspec.matmul.swiglu import exp_float32
 from slimspec.numeric import mul
 
 Array = NDArray[np.float32]
@@ -43,19 +45,32 @@ _DEGREE3 = tuple(
     )
 )
 _SMALLEST, _LARGEST = np.array([0xC2AEAC50, 0x42B17218], np.uint32).view(np.float32)
-_UNDERFLOW = np.float32(-104)  # below it exp_sleef gives 0
+_UNDERFLOW, _OVERFLOW = np.float32(-104), np.float32(100)  # past them exp_sleef gives 0 and inf
+
+
+def exp_vectors(x: Array, lanes: int) -> Array:
+    """e^x of an elementwise step: `exp_sleef` in pairs of whole vectors, what is left exact.
+
+    Args: x (...) float32; lanes of a vector. Returns: same shape.
+    """
+    flat = np.ascontiguousarray(x).reshape(-1)
+    whole = flat.size // (2 * lanes) * (2 * lanes)
+    return np.concatenate([exp_sleef(flat[:whole]), exp_float32(flat[whole:])]).reshape(x.shape)
 
 
 def exp_sleef(x: Array) -> Array:
-    """e^x. Args: x (...) float32, at most 88. Returns: same shape."""
-    bounded = np.maximum(x, _UNDERFLOW)
+    """e^x. Args: x (...) float32. Returns: same shape."""
+    bounded = np.clip(x, _UNDERFLOW, _OVERFLOW)
     q = np.rint(mul(bounded, _LOG2E, F32))
     s = _fused(q, -_LN2_PARTS[0], bounded)
     s = _fused(q, -_LN2_PARTS[1], s)
     series = _fused(mul(s, s, F32), _horner(_SLEEF, s), s)
     half = q.astype(np.int32) >> 1
-    up = np.ldexp(np.float32(1) + series, half)
-    return np.where(x < _UNDERFLOW, np.float32(0), np.ldexp(up, q.astype(np.int32) - half))
+    with np.errstate(over="ignore"):
+        up = np.ldexp(np.float32(1) + series, half)
+        result = np.ldexp(up, q.astype(np.int32) - half)
+    result = np.where(x > _OVERFLOW, np.float32(np.inf), result)
+    return np.where(x < _UNDERFLOW, np.float32(0), result)
 
 
 def exp_degree5(x: Array) -> Array:

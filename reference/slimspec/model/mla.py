@@ -72,7 +72,7 @@ def _absorbed(
     Source: arXiv 2405.04434 section 2.1.2; msmodelslim model/deepseek_v3/model_adapter.py
     (inject_fa3_placeholders).
     """
-    a, numerics = scope.architecture, scope.numerics
+    a, numerics = scope.architecture, scope.numerics_of(q)
     assert a.latent is not None
     sizes, dtype = a.latent, q.dtype
     weight = scope.parameter(f"{prefix}.kv_b_proj.weight", (-1, sizes.kv_rank))

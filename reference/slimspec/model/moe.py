@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.matmul.swiglu import exp_float32
 from slimspec.numeric import add, as_float32, mul, to_dtype
 
 from .config import Experts
@@ -93,15 +92,11 @@ def _scores(scope: Scope, prefix: str, x: NDArray) -> tuple[Array, Array | None]
         exact = Numerics(F32)
         logits = exact.product(x, exact.prepared(weight))
     wide = as_float32(logits)
-    scores = Numerics().softmax(wide) if experts.score == "softmax" else _sigmoid(wide)
+    scores = Numerics().softmax(wide) if experts.score == "softmax" else Numerics().sigmoid(wide)
     if not experts.corrected:
         return scores, None
     bias = scope.weights.float(f"{name}.e_score_correction_bias", (experts.count,))
     return scores, as_float32(bias)
-
-
-def _sigmoid(x: Array) -> Array:
-    return F32(1) / (F32(1) + exp_float32(-x))
 
 
 def _in_best_groups(experts: Experts, ranked: Array) -> NDArray[np.bool_]:

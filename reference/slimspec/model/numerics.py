@@ -2,7 +2,8 @@
 
 Every operation computes in float32 and rounds its result once to the model dtype, which is what
 torch does on a CPU; with float32 nothing is rounded again. Sums of products run in the orders of
-`sums`, so that results do not depend on the machine or on threads.
+`sums`, so that results do not depend on the machine or on threads; those of bfloat16 are the ones
+of a CPU that is named.
 
 Source: math.md 1.8 (elementwise operations); pytorch aten/src/ATen/native/cpu/BlasKernel.cpp
 (16-bit products accumulate in float32 and round once, after the bias).
@@ -11,17 +12,19 @@ Source: math.md 1.8 (elementwise operations); pytorch aten/src/ATen/native/cpu/B
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from slimspec.matmul.swiglu import exp_float32
 from slimspec.numeric import add, as_float32, div, model_dtype, mul, to_dtype
 
-from .exponential import exp_sleef, lane_sum
-from .sums import blocked, chained, dot, tiled
+from .exponential import LANES, exp_sleef, exp_vectors, lane_sum
+from .sums import blocked, chained, dot, paired, single, tiled
 
 F32 = np.dtype(np.float32)
+Cpu = Literal["amx", "avx512"]
+CPUS: tuple[Cpu, ...] = ("amx", "avx512")
 
 
 @dataclass(frozen=True, init=False)
@@ -30,12 +33,15 @@ class Numerics:
 
     Attributes:
         dtype: T, of weights and activations: float32, float16 or bfloat16.
+        cpu: whose sums of bfloat16 products: one with AMX, or with AVX-512 alone.
     """
 
     dtype: np.dtype
+    cpu: Cpu
 
-    def __init__(self, dtype: DTypeLike = F32) -> None:
+    def __init__(self, dtype: DTypeLike = F32, cpu: Cpu = "amx") -> None:
         object.__setattr__(self, "dtype", model_dtype(dtype))
+        object.__setattr__(self, "cpu", cpu)
 
     def round(self, x: NDArray) -> NDArray:
         """Round once to T. Args: x (...) float. Returns: same shape, of T."""
@@ -52,9 +58,8 @@ class Numerics:
         """
         b = None if bias is None else as_float32(self.round(bias))
         if self.dtype == F32:
-            return blocked(as_float32(x), w, b)
-        one_row = self.dtype == np.float16 and len(x) == 1
-        y = dot(as_float32(x), w.T) if one_row else self._sums(x, w)
+            return single(as_float32(x), w, b)
+        y = dot(as_float32(x), w.T) if len(x) == 1 else self._sums(x, w)
         return self.round(y) if b is None else add(y, b, self.dtype)
 
     def batched(self, a: NDArray, b: NDArray) -> NDArray:
@@ -64,7 +69,9 @@ class Numerics:
         return self.round(self._sums(a, as_float32(b)))
 
     def _sums(self, a: NDArray, b: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (chained if self.dtype == np.float16 else tiled)(as_float32(a), b)
+        if self.dtype == np.float16:
+            return chained(as_float32(a), b)
+        return (tiled if self.cpu == "amx" else paired)(as_float32(a), b)
 
     def softmax(self, scores: NDArray) -> NDArray:
         """T(e^(s − max s) · (1 / Σ e^(s − max s))) over the last axis, inside in float32.
@@ -84,7 +91,15 @@ class Numerics:
         Source: pytorch aten/src/ATen/native/cpu/Activation.cpp (silu_kernel).
         """
         wide = as_float32(x)
-        return div(wide, np.float32(1) + exp_float32(-wide), self.dtype)
+        lanes = LANES if x.dtype == F32 else 2 * LANES
+        return div(wide, np.float32(1) + exp_vectors(-wide, lanes), self.dtype)
+
+    def sigmoid(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """1 / (1 + e^−x) in float32, whatever T. Args: x (...). Returns: same shape.
+
+        Source: pytorch aten/src/ATen/native/cpu/UnaryOpsKernel.cpp (sigmoid_kernel).
+        """
+        return np.float32(1) / (np.float32(1) + exp_vectors(-x, LANES))
 
     def swiglu(self, gate: NDArray, up: NDArray) -> NDArray:
         """T(silu(gate)·up) with silu rounded first. Args: (..., c) each. Returns: `dtype`."""

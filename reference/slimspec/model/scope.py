@@ -6,7 +6,7 @@ A `Scope` stands for one layer in use: it holds the layer's tensors while it liv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -68,7 +68,7 @@ class Scope:
 
     def numerics_of(self, x: NDArray) -> Numerics:
         """The dtype policy of steps on x: behind a float32 module they are float32 too."""
-        return self.numerics if x.dtype == self.numerics.dtype else Numerics(x.dtype)
+        return replace(self.numerics, dtype=x.dtype)
 
     def linear(self, name: str, x: NDArray, n: int, bias: bool = False) -> NDArray:
         """Observe x, then compute the linear `name`.

@@ -1,22 +1,28 @@
-"""Sums of products in the orders that torch takes on a CPU with AMX and AVX-512 FP16.
+"""Sums of products in the orders that torch takes on a CPU with AVX-512 FP16.
 
-A float32 sum depends on its order; these four orders are definite, for any machine and thread:
+A float32 sum depends on its order; these orders are definite, for any machine and thread:
 
-    tiled     bfloat16: tiles of 32 products, the even ones a chain and the odd ones another; their
-              sum is added to the tiles before
+    tiled     bfloat16 on a CPU with AMX: tiles of 32 products, the even ones a chain and the odd
+              ones another; their sum is added to the tiles before
+    paired    bfloat16 on a CPU without: one chain, the second product of a pair before the first
     chained   float16: blocks of 512 products (1024 where k is more than 1024), each a chain; block
               sums are added in turn
-    dot       float16, one row of x: 64 lanes k mod 64, halves folded onto halves; then what is
+    dot       16 bits, one row of x: 64 lanes k mod 64, halves folded onto halves; then what is
               left, in vectors of 16 (8 lanes, folded likewise), then one by one
-    blocked   float32: blocks of at most 192 products, each a chain of fused multiply-adds; block
-              sums are added to the bias (or 0) in turn
+    blocked   float32: blocks of 384 products, each a chain of fused multiply-adds; what is left of
+              more than one block and less than two goes in halves; block sums are added to the bias
+              (or 0) in turn
+    laned     float32, 2 to 15 rows of x and k at least 24 times their number: 16 lanes k mod 16,
+              each a chain; the quarters are added in turn, then neighbours
 
-Products of 16-bit floats are exact in float32, so fusing changes nothing there. The float32 order
-is that of the vendor library for most shapes; with a handful of rows it takes other ones.
+Products of 16-bit floats are exact in float32, so fusing changes nothing there. A single row of
+float32 goes as blocked here; the vendor library starts it at an aligned address.
 
-Source: pytorch aten/src/ATen/native/cpu/ReducedPrecisionFloatGemvFastPathKernel.cpp (dot);
-tiled: Intel Instruction Set Extensions Reference, TDPBF16PS; chained: oneDNN with AVX512_FP16,
-blocked: MKL, both found by experiment with torch 2.13. The recorded runs follow all of them.
+Source: pytorch aten/src/ATen/native/cpu/ReducedPrecisionFloatGemvFastPathKernel.cpp (dot); Intel
+Instruction Set Extensions Reference, TDPBF16PS (tiled) and VDPBF16PS (paired); chained: oneDNN
+with AVX512_FP16, blocked and laned: MKL, found by experiment with torch 2.13 (which ones vanish
+beside a large summand and its negative tells the tree of a sum). The recorded runs follow all of
+them, some tiled, some paired.
 """
 
 from __future__ import annotations
@@ -30,7 +36,8 @@ from slimspec.numeric.jit import jit_enabled
 from slimspec.numeric.power import fused
 
 Array = NDArray[np.float32]
-LANES, VECTOR, BLOCK, CHAIN, TILE = 64, 16, 192, 512, 32
+LANES, VECTOR, BLOCK, CHAIN, TILE = 64, 16, 384, 512, 32
+MOST_ROWS, PER_ROW = 15, 24  # of `laned`: rows of x, and products for each of them
 PANEL, FEW_ROWS = 64, 3  # columns taken together where there are more rows
 
 
@@ -83,6 +90,46 @@ def tiled(x: Array, wt: Array) -> Array:
     return out
 
 
+def paired(x: Array, wt: Array) -> Array:
+    """Σ_k x[i, k]·wt[k, j] for bfloat16 values held in float32.
+
+    Args: x (t, k), wt (k, n) float32. Returns: (t, n) float32.
+    """
+    k = x.shape[1]
+    order = np.arange(k)
+    order[: k // 2 * 2] ^= 1  # 1, 0, 3, 2, ..
+    out = np.zeros((x.shape[0], wt.shape[1]), np.float32)
+    return _chains(x[:, order], wt[order], max(1, k), out)
+
+
+def single(x: Array, wt: Array, bias: Array | None = None) -> Array:
+    """bias[j] + Σ_k x[i, k]·wt[k, j] in float32, in the order for these shapes.
+
+    Args: x (t, k), wt (k, n), bias (n,) or None, float32. Returns: (t, n) float32.
+    """
+    t, k = x.shape
+    if not (2 <= t <= MOST_ROWS and k >= PER_ROW * t):
+        return blocked(x, wt, bias)
+    out = laned(x, wt)
+    return out if bias is None else bias + out
+
+
+def laned(x: Array, wt: Array) -> Array:
+    """Σ_k x[i, k]·wt[k, j] in float32, in 16 lanes.
+
+    Args: x (t, k), wt (k, n) float32. Returns: (t, n) float32.
+    """
+    t, n = x.shape[0], wt.shape[1]
+    lanes = np.zeros((VECTOR, t, n), np.float32)
+    for lane in range(min(VECTOR, x.shape[1])):
+        own = slice(lane, None, VECTOR)
+        _chains(x[:, own], wt[own], x.shape[1], lanes[lane])
+    first, *others = lanes.reshape(4, 4, t, n)  # quarters of 4 lanes
+    for quarter in others:
+        first = first + quarter
+    return (first[0] + first[1]) + (first[2] + first[3])
+
+
 def blocked(x: Array, wt: Array, bias: Array | None = None) -> Array:
     """bias[j] + Σ_k x[i, k]·wt[k, j] in float32, in blocks of fused chains.
 
@@ -91,12 +138,24 @@ def blocked(x: Array, wt: Array, bias: Array | None = None) -> Array:
     out = np.zeros((x.shape[0], wt.shape[1]), np.float32)
     if bias is not None:
         out[:] = bias
-    return _chains(x, wt, block_size(x.shape[1]), out)
+    start = 0
+    for size in block_sizes(x.shape[1]):
+        own = slice(start, start + size)
+        _chains(x[:, own], wt[own], size, out)
+        start += size
+    return out
 
 
-def block_size(k: int) -> int:
-    """Products per block: 192, or half of k where k is more than one block and less than two."""
-    return (k + 1) // 2 if BLOCK < k < 2 * BLOCK else BLOCK
+def block_sizes(k: int) -> list[int]:
+    """Products of each block: 384, and halves of what is left between one block and two."""
+    sizes = []
+    while k >= 2 * BLOCK or k == BLOCK:
+        sizes.append(BLOCK)
+        k -= BLOCK
+    if k > BLOCK:
+        sizes.append((k + 1) // 2)
+        k //= 2
+    return [*sizes, k] if k else sizes
 
 
 def _chains(x: Array, wt: Array, size: int, out: Array) -> Array:

@@ -11,7 +11,7 @@ pytorch/llm_ptq/llm_ptq_tools/quant_tools.py (V0 order).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ class CalibrationRun:
             self.result.rotation = rotate_model(
                 weights, architecture, settings.rotation, defects=settings.rotation_defects
             )
-        numerics = model_numerics(float_model, settings.load_dtype)
+        numerics = replace(model_numerics(float_model, settings.load_dtype), cpu=settings.cpu)
         attend = attend_fused if settings.fuses(latent=architecture.latent is not None) else None
         if settings.cache and architecture.latent:
             raise CheckpointError(

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from slimspec.checkpoint import Checkpoint, CheckpointError
 from slimspec.checkpoint.publish import check_free
 from slimspec.model.config import DEEPSEEK
+from slimspec.model.numerics import Cpu
 from slimspec.numeric import model_dtype
 from slimspec.observe.activation import MIXED
 from slimspec.quantize.affine import Variant
@@ -51,6 +52,7 @@ class Extra:
         mix: W8A8_MIX (pdmix) instead of W8A8.
         load_dtype: of the loaded model, None for its own.
         attend: "eager" or "fused", None for what the producer ran.
+        cpu: whose sums of bfloat16 products.
         longest: tokens of a text that are used, 0 for all.
         table: measure the sensitivity of every linear also where nothing asks for it.
         recipe: types by module instead of one for all.
@@ -65,6 +67,7 @@ class Extra:
     mix: bool = False
     load_dtype: DTypeLike | None = None
     attend: Any = None
+    cpu: Cpu = "amx"
     longest: int = 0
     table: bool = False
     recipe: Recipe | None = None
@@ -294,6 +297,7 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         lowbit=lowbit_options(config),
         fa_amp=config.fa_amp,
         attend=extra.attend,
+        cpu=extra.cpu,
     )
 
 

@@ -16,6 +16,7 @@ from slimspec.layout import layer_names
 from slimspec.model import read_architecture
 from slimspec.model.config import DEEPSEEK
 from slimspec.model.dtype import model_numerics
+from slimspec.model.numerics import Cpu
 
 from .calibrate import Calibration, CalibrationRun
 from .calibration.gptq import by_gptq
@@ -39,16 +40,18 @@ def quantize_by_steps(
     steps: Steps,
     *,
     longest: int = 0,
+    cpu: Cpu = "amx",
     overwrite: bool = False,
     bar: Bar = no_bar,
 ) -> Done:
     """Quantize a float directory step by step; return what was done.
 
-    Args: longest: tokens of a text that are used, 0 for all; bar: makes a progress bar.
+    Args: longest: tokens of a text that are used, 0 for all; cpu: whose sums of bfloat16 products;
+        bar: makes a progress bar.
     Raises: CheckpointError: no text, an unusable source or output.
     """
     check_free(Path(out), overwrite)  # before the long part
-    plan, done = prepare_steps(source, steps, longest=longest, bar=bar)
+    plan, done = prepare_steps(source, steps, longest=longest, cpu=cpu, bar=bar)
     assert plan.calibration is not None
     total = plan.calibration.weights.checkpoint.table.nbytes
     with bar("quantize", total) as advance:
@@ -57,7 +60,12 @@ def quantize_by_steps(
 
 
 def prepare_steps(
-    source: str | Path, steps: Steps, *, longest: int = 0, bar: Bar = no_bar
+    source: str | Path,
+    steps: Steps,
+    *,
+    longest: int = 0,
+    cpu: Cpu = "amx",
+    bar: Bar = no_bar,
 ) -> tuple[Plan, Done]:
     """Rotate and calibrate; return what `quantize_directory` needs.
 
@@ -66,7 +74,7 @@ def prepare_steps(
     float_model = open_float(source)
     rules = steps.rules(service_linears(float_model))
     _name_routers(rules)
-    calibration = _calibrate(float_model, steps, rules, longest, bar)
+    calibration = _calibrate(float_model, steps, rules, longest, cpu, bar)
     labels = {rule.type for rule in rules.values()} - {KEEP}
     done = Done(", ".join(sorted(labels)) or KEEP, smoothed=len(calibration.smoothed))
     plan = Plan(
@@ -109,10 +117,15 @@ def _config_changes(float_model: Checkpoint, steps: Steps, labels: set[str]) -> 
 
 
 def _calibrate(
-    float_model: Checkpoint, steps: Steps, rules: dict[str, Rule], longest: int, bar: Bar
+    float_model: Checkpoint,
+    steps: Steps,
+    rules: dict[str, Rule],
+    longest: int,
+    cpu: Cpu,
+    bar: Bar,
 ) -> Calibration:
     dtype = loaded_dtype(float_model, "v1")
-    settings = replace(steps.settings(), load_dtype=dtype)
+    settings = replace(steps.settings(), load_dtype=dtype, cpu=cpu)
     _refuse_16_bit_gptq(float_model, rules)
     texts = read_texts(steps.texts_from) if steps.texts_from else list(steps.texts)
     if steps.needs_texts and not texts:

@@ -129,8 +129,6 @@ class ServiceRun:
             own_norms=self._norms,
             _tensors={},
         )
-        if linear is not None and self._wide(hidden):
-            scope = replace(scope, numerics=Numerics(np.float32))
         fresh = replace(layer, scope=scope)
         seen = Inputs()
         if isinstance(fresh, EncoderLayer):
@@ -139,10 +137,6 @@ class ServiceRun:
             return [fresh(h, observe=seen) for h in hidden], seen
         pairs = zip(hidden, positions, strict=True)
         return [fresh(h, positions=p, observe=seen) for h, p in pairs], seen
-
-    def _wide(self, hidden: list[NDArray]) -> bool:
-        """True where a layer runs on in float32: behind deployed linears, and what follows."""
-        return self._linear.widened or hidden[0].dtype == np.float32
 
     def _absorbs(self, module: str) -> bool:
         """True for an attention whose queries meet the latent itself, as FAQuant wants it."""

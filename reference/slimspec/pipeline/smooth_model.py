@@ -186,7 +186,7 @@ def smooth_layer(
             linears = [
                 Affine(w, _bias(weights, t)) for t, w in zip(graph.targets, consumers, strict=True)
             ]
-            loss = OutputLoss(statistics, linears, Numerics(consumers[0].dtype))
+            loss = OutputLoss(statistics, linears, Numerics(consumers[0].dtype, settings.cpu))
         scales = find_scales(
             graph.kind, architecture, settings, statistics, batches, consumers, rows, loss
         )

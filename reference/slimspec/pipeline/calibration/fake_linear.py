@@ -34,7 +34,6 @@ from .observers import RunningInput, fake_axis, fake_blocks, fake_fp8, fake_inpu
 from .settings import Settings
 
 DYNAMIC, FP8 = "_DYNAMIC", "WFP8AFP8_DYNAMIC"
-EXPERTS = ".experts."
 FLOATS = (KEEP, PRUNED)
 BEHIND = sys.maxsize  # the turn in which all linears are deployed
 
@@ -92,11 +91,6 @@ class CalibrationLinear:
         self.gptq.solve()
         self._turn = turn
 
-    @property
-    def widened(self) -> bool:
-        """True if deployed linears give float32."""
-        return any(self._deployed(rule) and _integers(rule.type) for rule in self._rules.values())
-
     def next_layer(self) -> None:
         """Finish the weights of the layer before, and forget them."""
         self.gptq.solve()
@@ -136,7 +130,7 @@ class CalibrationLinear:
         if takes_range(rule.type):
             x = self._static(name, x, rule)
         elif rule.type.endswith(DYNAMIC):
-            x = self._dynamic(name, x, rule)
+            x = self._dynamic(x, rule)
         elif isinstance(schemes.get(rule.type).core, MxScheme):
             x = fake_blocks(x, rule.type)
         if self._solver is not None:
@@ -146,18 +140,17 @@ class CalibrationLinear:
             return compute(name, x, w, b)
         return compute(name, x, self._weight(name, w, rule), b)
 
-    def _dynamic(self, name: str, x: NDArray, rule: Rule) -> NDArray:
-        """An input that engines quantize per token; deployed linears of "v1" do it along axis 1.
+    def _dynamic(self, x: NDArray, rule: Rule) -> NDArray:
+        """An input that engines quantize per token; deployed linears of "v1" do it per column.
 
-        That is the axis of the tokens in (text, token, column), but that of the columns where
-        experts see the tokens of all texts in one list, and where weights have groups.
+        Those whose weights have groups do it per token. Source: msmodelslim ir/w8a8_dynamic.py,
+        ir/w4a8_dynamic.py (forward: extremes over axis 0 of all tokens that a linear gets).
         """
         if rule.type == FP8:
             return fake_fp8(x, 0 if self._deployed(rule) else None)
         if not self._deployed(rule):
             return fake_tokens(x, self._settings)
-        by_rows = EXPERTS in name or rule.options.get("group_size")
-        return fake_axis(x, 1 if by_rows else 0)
+        return fake_axis(x, 1 if rule.options.get("group_size") else 0)
 
     def _widens(self, x: NDArray, rule: Rule) -> bool:
         """True for a float32 result: of "v1" once the linear is deployed, or for such an input.

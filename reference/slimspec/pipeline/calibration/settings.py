@@ -7,6 +7,7 @@ from typing import Literal
 
 from numpy.typing import DTypeLike
 
+from slimspec.model.numerics import Cpu
 from slimspec.observe.activation import MIN_MAX
 from slimspec.quantize.affine import Variant
 from slimspec.quantize.awq import POINTS
@@ -115,6 +116,7 @@ class Settings:
         attention: quantize q, k and v of attention (FAQuant).
         fa_amp: attentions that stay float, those with the widest values.
         attend: "eager" or "fused" attention; None for the one each producer ran.
+        cpu: whose sums of bfloat16 products (`slimspec.model.sums`).
         load_dtype: of the loaded model, None for its own.
         lowbit: the weights that do_smooth is searched for.
         smoothing, cache_step, attention_step: more about the steps of "v1"; None where its defaults
@@ -136,6 +138,7 @@ class Settings:
     attention: bool = False
     fa_amp: int = 0
     attend: Literal["eager", "fused"] | None = None
+    cpu: Cpu = "amx"
     load_dtype: DTypeLike | None = None
     lowbit: LowBitOptions = DEFAULTS
     smoothing: SmoothStep | None = None
