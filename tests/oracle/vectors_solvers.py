@@ -136,14 +136,25 @@ def _one_step(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndar
     return np.abs(found.astype(np.float64) - expected.astype(np.float64)) <= 1
 
 
+def _codes_of_one_factor(
+    case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray
+) -> np.ndarray:
+    """float32 is exact; in 16 bits entries of the factor may round the other way (see below)."""
+    if case["params"]["dtype"] == "float32":
+        np.testing.assert_array_equal(found, expected)
+    return found == expected
+
+
 # The Hessian is a float32 matrix product and its inverse factor comes from LAPACK: both depend on
 # the library's order of sums. An entry of the factor that lies within that error of a rounding
-# boundary of the weight's dtype rounds the other way, which turns single codes (a flip of U[7, 7]
-# reproduces one recorded float16 case exactly). Integers agree on at least 99.5 %.
+# boundary of a 16-bit dtype rounds the other way, and what follows in its row gets other errors to
+# carry: flipping a single entry, at a distance of 1e-5 and less, reproduces about half of the cases
+# that differ exactly. One flip changes up to 45 of 640 codes. Of 140 more cases recorded like these
+# 0.5 % of all codes differ, and up to 1.3 % in a selection as large as a quarter of this folder.
 BOUNDS = {
     "legacy_init_weight_quant_hessian": {
-        "o0": (_equal, 0.995),
-        "o1": (_equal, 0.995),
+        "o0": (_codes_of_one_factor, 0.98),
+        "o1": (_codes_of_one_factor, 0.98),
         "o2": (_one_code, 1.0),
         "o3": (_one_step, 1.0),
     },

