@@ -54,3 +54,19 @@ def test_file_that_is_no_object_is_empty_with_one_defect(put: Put, text: str) ->
 
 def test_vocabulary_has_the_keys_that_decide_the_profile() -> None:
     assert {"model_quant_type", "version", "group_size", "metadata", "optional"} <= metadata_keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("null", "null"),
+        ("[1]", "a list"),
+        ('"x"', "a string"),
+        ("1", "a number"),
+        ("1.5", "a number"),
+        ("true", "a boolean"),
+    ],
+)
+def test_other_json_is_named_as_json_names_it(put: Put, text: str, found: str) -> None:
+    (defect,) = read_description(put("quant_model_description.json", text)).defects
+    assert (defect.code, defect.found, defect.expected) == ("json-type", found, "an object")

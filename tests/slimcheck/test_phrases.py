@@ -28,7 +28,8 @@ MARKUP = re.compile(r"<(style|script)>.*?</\1>|<code>.*?</code>|<[^>]+>", re.DOT
 _TENSORS = "weight bias offset index info scale scales outdim indexer"
 _MEMBERS = "optional version metadata quantize null mtp tp id token dtype shape begin end"
 _TERMS = "safetensors zip pickle rint ceil div minmax half-even nan main llama mistral diffusers"
-NAMES = frozenset(" ".join((_TENSORS, _MEMBERS, _TERMS)).split()) | consumers().keys()
+_SOURCES = "spec user"
+NAMES = frozenset(" ".join((_TENSORS, _MEMBERS, _TERMS, _SOURCES)).split()) | consumers().keys()
 INVALID = [case for case in checkpoint_cases() if not case.valid]
 FIRST = {case.id.partition("-")[0]: case for case in reversed(INVALID)}  # of each chapter
 
@@ -38,7 +39,7 @@ def sentences(report: Report) -> Iterator[str]:
     for block in blocks(report, ZH):
         fields = dict(block.fields)
         yield fields["实际"]
-        yield fields["期望"].partition("（")[0]  # its source follows
+        yield fields["期望"]
     for verdict in report.verdicts:
         yield reasons(verdict, ZH)
         yield from (said(note, ZH) for note in verdict.notes)

@@ -178,4 +178,4 @@ def _print_verdict(report: Report, console: Console, lang: str, quiet: bool = Fa
         _print_line(Text(f"  {line}", style="yellow"), console)
     verdict_text, counts = conclusion(report, lang)
     style = "bold red" if report.exit_code else "bold green"
-    _print_line(Text.assemble((verdict_text, style), f": {counts}"), console)
+    _print_line(Text.assemble((verdict_text, style), words["colon"], counts), console)

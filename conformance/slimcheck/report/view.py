@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from slimcheck.engine import Result
 from slimcheck.findings import Group
-from slimcheck.report.lang import EN, WORDS, ZH, fix, said, title, visible, why
+from slimcheck.report.lang import EN, WORDS, fix, said, title, visible, why
 from slimcheck.report.model import Report
 from slimcheck.verdicts import Verdict
+from slimspec.requirements import Requirement
 
 SEVERITIES = ("ERROR", "WARN", "NOTE", "WAIVED")
 
@@ -53,13 +54,10 @@ def worst(report: Report, lang: str = EN, most: int = 200) -> tuple[list[Block],
 def block(result: Result, group: Group, lang: str = EN, reason: str = "") -> Block:
     """One group of findings; `reason` says why it is waived."""
     words, requirement = WORDS[lang], result.requirement
-    source = ""
-    if requirement.source:
-        source = f"（{requirement.source[0]}）" if lang == ZH else f"  ({requirement.source[0]})"
     fields = [
         ("where", _where(group, lang)),
         ("found", said(group.found, lang)),
-        ("expected", said(group.expected, lang) + source),
+        ("expected", said(group.expected, lang) + _source(requirement, lang)),
         ("effect", _effect(result, group.kind, lang)),
         ("fix", fix(requirement, group.kind, lang)),
     ]
@@ -72,6 +70,16 @@ def block(result: Result, group: Group, lang: str = EN, reason: str = "") -> Blo
         tuple((words[name], visible(text)) for name, text in fields),
         group,
     )
+
+
+def _source(requirement: Requirement, lang: str) -> str:
+    """The first source of the requirement, behind what it expects; in Chinese no sentence of it."""
+    if not requirement.source:
+        return ""
+    source = requirement.source[0]
+    if lang == EN:
+        return f"  ({source})"
+    return f"（{WORDS[lang].get(source.partition(':')[0], source)}）"
 
 
 def severity_of(result: Result) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import Defect, clip, defect
+from .errors import Defect, clip, defect, json_type
 from .jsonfile import Duplicate, read_json
 
 CONFIG_LIMIT = 16 << 20
@@ -143,7 +143,7 @@ def read_config(path: str | Path, *, name: str | None = None) -> Config:
     file = read_json(path, limit=CONFIG_LIMIT, name=name)
     defects = list(file.defects)
     if not isinstance(file.value, dict) and not defects:
-        defects.append(defect("json-type", name, f"a {type(file.value).__name__}", "an object"))
+        defects.append(defect("json-type", name, json_type(file.value), "an object"))
     value = file.value if isinstance(file.value, dict) else {}
     config = Config(path, name, value, file.duplicates, ())
     stated = config.stated_dtype

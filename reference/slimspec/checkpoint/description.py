@@ -10,7 +10,7 @@ from typing import Any
 
 from slimspec.layout import vocabulary
 
-from .errors import Defect, defect
+from .errors import Defect, defect, json_type
 from .jsonfile import Duplicate, read_json
 
 PREFIX = "quant_model_description"
@@ -64,7 +64,7 @@ def read_description(path: str | Path, *, name: str | None = None) -> Descriptio
     defects = list(file.defects)
     members = file.value if isinstance(file.value, dict) else {}
     if not isinstance(file.value, dict) and not defects:
-        defects.append(defect("json-type", name, f"a {type(file.value).__name__}", "an object"))
+        defects.append(defect("json-type", name, json_type(file.value), "an object"))
     keys = metadata_keys() | {OMNI_PREFIX + key for key in metadata_keys()}
     metadata = {key: members[key] for key in members if key in keys}
     labels = {key: value for key, value in members.items() if type(value) is str}

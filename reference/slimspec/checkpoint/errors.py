@@ -5,6 +5,11 @@ from typing import Any
 
 from slimspec.patterns import visible
 
+_JSON_TYPES = {
+    dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number",
+    bool: "a boolean", type(None): "null",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Defect:
@@ -40,6 +45,11 @@ def clip(value: Any, limit: int = 200) -> str:
     return visible(text)
 
 
+def json_type(value: Any) -> str:
+    """Name the type of a JSON value, as a person would."""
+    return _JSON_TYPES[type(value)]
+
+
 def _plain(value: Any, limit: int) -> str:
     # str() of a huge int raises (the digits limit) and repr of a deep list may recurse.
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 512:
@@ -48,5 +58,5 @@ def _plain(value: Any, limit: int) -> str:
         try:
             return repr(value)[: limit + 1]
         except (RecursionError, ValueError):
-            return f"a {type(value).__name__} of {len(value)} members"
+            return f"{json_type(value)} of {len(value)} members"
     return repr(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import Defect, clip, defect
+from .errors import Defect, clip, defect, json_type
 from .jsonfile import Duplicate, read_json
 
 SUFFIX = ".safetensors.index.json"
@@ -78,7 +78,7 @@ def _shape(
 ) -> tuple[Literal["nested", "flat", "unknown"], dict[str, Any], dict[str, Any]]:
     if not isinstance(value, dict):
         if not defects:
-            defects.append(defect("json-type", name, f"a {type(value).__name__}", "an object"))
+            defects.append(defect("json-type", name, json_type(value), "an object"))
         return "unknown", {}, {}
     if "weight_map" in value or "metadata" in value:
         stated, metadata = value.get("weight_map"), value.get("metadata", {})
