@@ -19,7 +19,7 @@ from slimspec.pipeline.calibration.settings import Settings, SmoothStep
 from slimspec.pipeline.quantize import open_float
 from slimspec.pipeline.recipe import KEEP, Rule
 from slimspec.pipeline.steps import parse_steps
-from slimspec.quantize.awq import fake_scaled
+from slimspec.quantize.awq import fake_scaled, mean_magnitude
 
 Build = Callable[..., Path]
 TOKENS = [np.arange(9) * 7 % 250, np.arange(14) * 11 % 250]
@@ -41,6 +41,13 @@ def test_a_grid_of_one_power_has_the_scale_one(build: Build) -> None:
     for points, same in ((1, True), (20, False)):
         made = smoothed(folder, n_grid=points).result.weights.stored(f"{DOWN}.weight")
         assert np.array_equal(made, stored) is same
+
+
+def test_means_of_many_rows_add_in_blocks_of_sixteen() -> None:
+    """2^24 + (1 + 1), where one row after the other loses both ones."""
+    x = np.zeros((18, 32), np.float32)
+    x[0], x[16:] = 2.0**24, -1
+    assert mean_magnitude(x).tolist() == [np.float32(2**24 + 2) / np.float32(18)] * 32
 
 
 def test_grids_of_other_methods_and_without_points_are_refused() -> None:

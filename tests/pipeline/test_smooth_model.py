@@ -236,6 +236,22 @@ def test_scale_of_a_step_has_its_exponents(
     assert (expected == smallest).any() == (smallest == 2.2)
 
 
+def test_given_exponents_of_m6_are_not_searched(build: Build) -> None:
+    """max|x|^0.75 / max|W|^0.1 in float64; two powers, a quotient and a division in float32."""
+    folder = build("llama", "float32")
+    settings = Settings("v0", anti_method="m6", exponents=(0.75, 0.1))
+    run = CalibrationRun(open_float(folder), TOKENS, settings)
+    run.smooth()
+    model = open_float(folder)
+    names = [f"model.layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
+    w = np.max([np.abs(model.tensor(name)).max(axis=0) for name in names], axis=0)
+    a = np.max([np.abs(x).max(axis=0) for x in first_inputs(folder)], axis=0)
+    expected = a.astype(np.float64) ** 0.75 / w.astype(np.float64) ** 0.1
+    stored = run.result.weights.stored(f"{NORM}.weight").astype(np.float64)
+    scale = model.tensor(f"{NORM}.weight") / stored
+    assert np.allclose(scale, expected, rtol=2e-6, atol=0)
+
+
 def test_asymmetric_step_moves_the_middle_of_every_channel_into_biases(build: Build) -> None:
     folder = build("qwen3", "float32")
     run = service_smoothed(folder, SmoothStep("iter_smooth", symmetric=False))

@@ -56,6 +56,7 @@ class Extra:
         longest: tokens of a text that are used, 0 for all.
         table: measure the sensitivity of every linear also where nothing asks for it.
         recipe: types by module instead of one for all.
+        exponents: alpha and beta of m6 (flex_config of AntiOutlierConfig); None searches them.
         w_method: how weights are found: MinMax, GPTQ or HQQ.
         per_device: with use_reduce_quant, a reduce_scale for each device (enable_per_device_quant).
         exact_sums: with use_reduce_quant, only cut linears; what ranks send stays as it is
@@ -71,6 +72,7 @@ class Extra:
     longest: int = 0
     table: bool = False
     recipe: Recipe | None = None
+    exponents: tuple[float, float] | None = None
     w_method: str = MIN_MAX
     per_device: bool = False
     exact_sums: bool = False
@@ -290,6 +292,7 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         variant,
         act_method=config.act_method,
         anti_method=LOWBIT if config.do_smooth else config.anti_method,
+        exponents=extra.exponents,
         w_bit=config.w_bit,
         w_sym=config.w_sym,
         cache=config.use_kvcache_quant,

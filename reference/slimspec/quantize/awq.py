@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, sub, to_dtype
 from slimspec.numeric.power import power
-from slimspec.numeric.reduction import cascade_mean
+from slimspec.numeric.reduction import cascade_mean, column_mean
 
 from .affine import Variant, dequantize
 from .minmax import quantize_minmax
@@ -25,9 +25,7 @@ SMALLEST = np.float32(1e-4)
 
 def mean_magnitude(x: NDArray) -> NDArray:
     """Return mean|x| of every column. Args: x [..., k]. Returns: [k], dtype of x."""
-    rows = np.abs(x.reshape(-1, x.shape[-1]))
-    total = np.add.reduce(as_float32(rows), axis=0)  # row after row, as torch adds columns
-    return to_dtype(total / np.float32(rows.shape[0]), x.dtype)
+    return column_mean(np.abs(x.reshape(-1, x.shape[-1])))
 
 
 def running_mean_magnitude(batches: Sequence[NDArray]) -> NDArray:

@@ -231,7 +231,9 @@ def _extremes(batches: Sequence[NDArray]) -> tuple[NDArray, NDArray]:
 def _exponents(
     settings: Settings, batches: Sequence[NDArray], consumers: list[NDArray]
 ) -> tuple[float, float]:
-    """alpha and beta of m6: those of the step, or the best ones."""
+    """alpha and beta of m6: those given, those of the step, or the best ones."""
+    if settings.exponents is not None:
+        return settings.exponents
     step = settings.service if settings.variant == "v1" else None
     if step is not None and step.alpha is not None and step.beta is not None:
         return step.alpha, step.beta

@@ -111,6 +111,7 @@ class Settings:
         aggregation: how "v1" joins the extremes of the batches.
         act_symmetric: activations without an offset.
         anti_method: m1 .. m6, "lowbit" for do_smooth, "" for none.
+        exponents: alpha and beta of m6; None searches them.
         w_bit, w_sym: of the weights, for the search of m3.
         cache: quantize keys and values of the cache (C8).
         attention: quantize q, k and v of attention (FAQuant).
@@ -132,6 +133,7 @@ class Settings:
     aggregation: Literal["max", "mean"] = "max"
     act_symmetric: bool = False
     anti_method: str = ""
+    exponents: tuple[float, float] | None = None
     w_bit: int = 8
     w_sym: bool = True
     cache: bool = False
