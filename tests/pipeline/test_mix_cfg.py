@@ -78,6 +78,26 @@ def test_float_alone_goes_beside_any_type(build: Build, calib_file: Path, tmp_pa
     assert made.description.labels["model.layers.1.mlp.up_proj.weight"] == "W8A8S"
 
 
+def test_dynamic_linears_run_with_the_range_of_what_was_seen(
+    build: Build, calib_file: Path, tmp_path: Path
+) -> None:
+    """While it calibrates, the tool rounds inputs of dynamic linears as those of static ones.
+
+    So that what comes behind them has the ranges of a run without any dynamic linear.
+    """
+    given = [str(build()), "--calib_file", str(calib_file)]
+    mix = ["--mix_cfg", json.dumps({"*.down_proj": "w8a8_dynamic", "*.v_proj": "w8a8_dynamic"})]
+    made = []
+    for out, options in ((tmp_path / "mixed", mix), (tmp_path / "static", [])):
+        assert main(["quantize", given[0], str(out), *given[1:], *options]) == 0
+        made.append(open_checkpoint(out))
+    mixed, static = made
+    scales = [name for name in mixed.table.names if name.endswith(".input_scale")]
+    assert len(scales) == 2 * 5
+    for name in scales:
+        assert mixed.tensor(name).tobytes() == static.tensor(name).tobytes(), name
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -18,7 +18,6 @@ from slimspec.model.sdpa import attend_fused
 from slimspec.pipeline.calibration.inputs import Inputs
 from slimspec.pipeline.calibration.observers import fake_tokens
 from slimspec.pipeline.calibration.samples import encode_texts, read_texts
-from slimspec.pipeline.calibration.settings import Settings
 from slimspec.quantize.gptq import quantize_gptq
 
 Build = Callable[..., Path]
@@ -101,9 +100,8 @@ def test_hessian_is_that_of_quantized_inputs(
     source, name = build("llama", "float32"), "model.layers.0.self_attn.q_proj"
     raw = float_inputs(source, calib_file)[name]
     w = open_checkpoint(source).tensor(f"{name}.weight")
-    settings = Settings("v1")
     stored = made(gptq("W8A8_DYNAMIC")).tensor(f"{name}.weight")
-    rounded = [fake_tokens(x, settings) for x in raw]
+    rounded = [fake_tokens(x) for x in raw]
     assert np.array_equal(stored, quantize_gptq(w, rounded, variant="v1").q)
     assert not np.array_equal(stored, quantize_gptq(w, raw, variant="v1").q)
 

@@ -100,7 +100,11 @@ class CalibrationLinear:
 
     def params(self) -> dict[str, InputParams]:
         """Scale and offset of every static linear that saw a batch."""
-        return {name: seen.params for name, seen in self.inputs.items() if seen.params}
+        return {
+            name: seen.params
+            for name, seen in self.inputs.items()
+            if seen.params and takes_range(self._rules[name.partition(SHARD)[0]].type)
+        }
 
     def __call__(self, name: str, x: NDArray, w: NDArray, b: NDArray | None) -> NDArray:
         """Return T(Q(x)·Q(w)ᵀ + b). Args: x (t, k), w (n, k), b (n,) or None. Returns: (t, n)."""
@@ -127,7 +131,7 @@ class CalibrationLinear:
         if not deployed:
             self.reached.setdefault(name, x.dtype)
         compute = self._wide if self._widens(x, rule) else self._float
-        if takes_range(rule.type):
+        if self._observes(rule):
             x = self._static(name, x, rule)
         elif rule.type.endswith(DYNAMIC):
             x = self._dynamic(x, rule)
@@ -140,6 +144,16 @@ class CalibrationLinear:
             return compute(name, x, w, b)
         return compute(name, x, self._weight(name, w, rule), b)
 
+    def _observes(self, rule: Rule) -> bool:
+        """True for inputs that are rounded by the range of what was seen so far.
+
+        "v0" does it for types with dynamic activations as well, while it calibrates. Source:
+        msmodelslim pytorch/llm_ptq/llm_ptq_tools/quant_modules.py:283-322; measured on a run with
+        mix_cfg.
+        """
+        dynamic = rule.type.endswith(DYNAMIC)
+        return takes_range(rule.type) or (self._settings.variant == "v0" and dynamic)
+
     def _dynamic(self, x: NDArray, rule: Rule) -> NDArray:
         """An input that engines quantize per token; deployed linears of "v1" do it per column.
 
@@ -149,7 +163,7 @@ class CalibrationLinear:
         if rule.type == FP8:
             return fake_fp8(x, 0 if self._deployed(rule) else None)
         if not self._deployed(rule):
-            return fake_tokens(x, self._settings)
+            return fake_tokens(x)
         return fake_axis(x, 1 if rule.options.get("group_size") else 0)
 
     def _widens(self, x: NDArray, rule: Rule) -> bool:
@@ -182,7 +196,7 @@ class CalibrationLinear:
                 return fake_input(x, seen.params, f"{name} input")
         if mixed:
             seen.see(x)
-            return fake_tokens(x, self._settings)  # math.md 2.7: the run goes the prefill way
+            return fake_tokens(x)  # math.md 2.7: the run goes the prefill way
         return seen.fake(x)
 
     def _weight(self, name: str, w: NDArray, rule: Rule) -> NDArray:

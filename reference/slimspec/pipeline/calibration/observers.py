@@ -140,16 +140,11 @@ def fake_blocks(x: NDArray, label: str) -> NDArray:
     return to_dtype(dequantize_mx(core.quantize_input(x)), x.dtype)
 
 
-def fake_tokens(x: NDArray, settings: Settings) -> NDArray:
-    """What a run does to an input that engines quantize per token.
+def fake_tokens(x: NDArray) -> NDArray:
+    """What a run of "v1" does to an input that engines quantize per token.
 
-    "v0" takes each token's range, asymmetric (math.md 1.6); "v1" one symmetric range for all tokens
-    of the batch (math.md 2.7), which shows in no file.
+    One symmetric range serves all tokens of the batch (math.md 2.7), which shows in no file.
     """
-    if settings.variant == "v0":
-        lo, hi = x.min(axis=-1), x.max(axis=-1)
-    else:
-        lo, hi = x.min().reshape(1), x.max().reshape(1)
-    symmetric = settings.variant == "v1" or settings.act_symmetric
-    scale, offset = qparams(lo, hi, symmetric=symmetric, variant=settings.variant)
-    return fake_input(x, InputParams(scale[:, None], offset[:, None]))
+    lo, hi = x.min().reshape(1), x.max().reshape(1)
+    scale, offset = qparams(lo, hi, symmetric=True, variant="v1")
+    return fake_input(x, InputParams(scale, offset))
