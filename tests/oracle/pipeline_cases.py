@@ -144,6 +144,7 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     load = np.float32 if recipe.get("load_dtype") == "fp32" else None
     chain = dict(recipe.get("chain", []))
     parallel = chain.pop("simulate_tp", {})
+    cache = chain.pop("kv_quant", None)
     if chain:
         raise NotRunError(f"chain {', '.join(chain)}")
     if recipe.get("anti_only"):
@@ -155,6 +156,8 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
     members["disable_level"] = _found(recipe, "disable_level") or "L0"
     if not recipe.get("datafree"):
         members["calib_texts"] = _texts(case)
+    if cache is not None:
+        members["use_kvcache_quant"] = True
     if parallel:
         members |= {"use_reduce_quant": True, "tp_size": parallel["tp_size"]}
     extra = Extra(
@@ -167,6 +170,7 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
         mix_cfg=recipe.get("mix_cfg") or {},
         exponents=_exponents(anti.get("flex_config") or {}),
         exact_sums=not parallel.get("enable_communication_quant", True),
+        kv_sym=(cache or {}).get("kv_sym", True),
     )
     plan, _ = prepare(folder, parse_config(members), extra)
     for output in case.outputs:

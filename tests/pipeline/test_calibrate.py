@@ -75,6 +75,9 @@ MORE = {
     ),
     "mixed method": "llama float16 --calib_file CALIB --act_method 3 --anti_method m2",
     "one-click": "llama bfloat16 --calib_file CALIB --anti_method m4 --producer A1",
+    "cache with an offset": (
+        "llama bfloat16 --calib_file CALIB --use_kvcache_quant True --kv_sym False"
+    ),
     "one-click cache": "llama float16 --calib_file CALIB --use_kvcache_quant True --producer A1",
     "experts": "qwen3_moe bfloat16 --recipe qwen-moe-w8a8 --calib_file CALIB",
     "m5": "llama float16 --calib_file CALIB --anti_method m5 --load-dtype float32",

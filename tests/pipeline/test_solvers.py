@@ -152,6 +152,8 @@ def test_hessian_is_that_of_the_first_text_alone(build: Build, calib_file: Path)
         (["--w_method", "HQQ", "--a_bit", "16", "--producer", "A1"], "--producer A0"),
         (["--w_method", "HQQ", "--scheme", "W8A16"], "goes with parameters like --w_bit"),
         (["--pdmix", "--scheme", "W8A16"], "--pdmix goes with parameters"),
+        (["--kv_sym", "False", "--scheme", "W8A16"], "--kv_sym goes with parameters"),
+        (["--kv_sym", "False", "--calib_texts", "a"], "with use_kvcache_quant only"),
         (["--w_method", "HQQ", "--a_bit", "16", "--is_lowbit", "True"], "open_outlier False"),
         (["--is_lowbit", "True", "--is_dynamic", "True", "--producer", "A1"], "--producer A0"),
         (

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         return
     for name, default in CALIBRATED.items():
         if getattr(args, name) != default:
-            option = name if name == "w_method" else name.replace("_", "-")
+            option = name if name in ("w_method", "kv_sym") else name.replace("_", "-")
             raise CheckpointError(f"--{option} goes with parameters like --w_bit only")
     if not (args.scheme or args.recipe) or args.out is None:
         raise CheckpointError(

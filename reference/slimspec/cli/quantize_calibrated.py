@@ -39,6 +39,7 @@ def run_calibrated(args: argparse.Namespace, given: dict[str, Any], recipe: Reci
         per_device=args.per_device,
         exact_sums=args.exact_sums,
         mix_cfg=args.mix_cfg,
+        kv_sym=args.kv_sym,
     )
     done = quantize_by_config(
         args.source, out, config, extra, overwrite=args.overwrite, bar=progress_bar

@@ -21,6 +21,7 @@ CALIBRATED = {  # options that only a calibrated run has, with their defaults
     "per_device": False,
     "exact_sums": False,
     "mix_cfg": {},
+    "kv_sym": True,
     "load_dtype": None,
     "attention": None,
     "cpu": "amx",
@@ -46,6 +47,8 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
         help="how weights of W8A16 and W4A16 are found (default: %(default)s)")  # fmt: skip
     add("--mix_cfg", type=_object, default={}, metavar="OBJECT",
         help='types of single linears: {"*.down_proj": "w8a8_dynamic", ..}')  # fmt: skip
+    add("--kv_sym", type=_bool, default=True, metavar="BOOLEAN",
+        help="use_kvcache_quant: a cache without an offset (default: %(default)s)")  # fmt: skip
     add("--per-device", action="store_true",
         help="use_reduce_quant: a reduce_scale for each rank (default: one for all)")  # fmt: skip
     add("--exact-sums", action="store_true",

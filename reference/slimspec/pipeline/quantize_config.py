@@ -23,7 +23,7 @@ from .calibrate import Calibration, CalibrationRun
 from .calibration.communication import Parallel
 from .calibration.fake_linear import takes_range
 from .calibration.samples import encode_texts, read_texts
-from .calibration.settings import LOWBIT, Settings
+from .calibration.settings import LOWBIT, CacheStep, Settings
 from .calibration.source import FoldedWeights, loaded_dtype
 from .config import MIN_MAX, QuantizationConfig
 from .config_rules import Choice, check, choose, low_rows, needs_texts
@@ -62,6 +62,7 @@ class Extra:
         exact_sums: with use_reduce_quant, only cut linears; what ranks send stays as it is
             (enable_communication_quant False).
         mix_cfg: name or glob -> type of single linears.
+        kv_sym: with use_kvcache_quant, a cache without an offset.
     """
 
     producer: str = "A0"
@@ -77,6 +78,7 @@ class Extra:
     per_device: bool = False
     exact_sums: bool = False
     mix_cfg: Mapping[str, Any] = field(default_factory=dict)
+    kv_sym: bool = True
 
 
 @dataclass
@@ -122,6 +124,8 @@ def prepare(
     """
     extra = extra or Extra()
     check(config)
+    if not (extra.kv_sym or config.use_kvcache_quant):
+        raise CheckpointError("kv_sym: has an effect with use_kvcache_quant only")
     choice = choose(config, mix=extra.mix)
     float_model = open_float(source)
     dtype = loaded_dtype(float_model, VARIANTS[profile_of(extra)], extra.load_dtype)
@@ -296,6 +300,7 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         w_bit=config.w_bit,
         w_sym=config.w_sym,
         cache=config.use_kvcache_quant,
+        cache_step=CacheStep(symmetric=extra.kv_sym),
         attention=config.use_fa_quant,
         lowbit=lowbit_options(config),
         fa_amp=config.fa_amp,

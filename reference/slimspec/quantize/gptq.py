@@ -4,7 +4,11 @@
     e = (w_i - ŵ_i) / U_ii;   w_j -= e·U_ij  for j >= i
 
 H and U are computed in float64 and rounded to the dtype of the weight; the sweep runs in that
-dtype. Two producers differ in the Hessian, in what happens to the scales afterwards, and in dtypes
+dtype. The producers factor H in float32 with the library of their CPU, whose pivots are no IEEE
+roots: with its factors every integer of the recorded runs comes out from their inputs, with ours a
+few do not; a float32 factor in a plain order is no nearer.
+
+Two producers differ in the Hessian, in what happens to the scales afterwards, and in dtypes
 (math.md 3.3):
 
 v0  only the first calibration batch counts (D-7); per-channel and per-tensor scales are computed

@@ -66,10 +66,10 @@ class StatesRecorder:
 def cache_params(batches: Batches, name: str, settings: Settings) -> QuantizedAttention:
     """Return C8 of one attention. Args: batches: role -> outputs or states of every text."""
     scheme = C8()
-    if settings.variant == "v0":
-        return scheme.quantize(batches, variant="v0", name=name)
-    last = {"k_proj": [batches["k"][-1][None]], "v_proj": [batches["v"][-1][None]]}
     symmetric = settings.cache_step is None or settings.cache_step.symmetric
+    if settings.variant == "v0":
+        return scheme.quantize(batches, variant="v0", name=name, symmetric=symmetric)
+    last = {"k_proj": [batches["k"][-1][None]], "v_proj": [batches["v"][-1][None]]}
     return scheme.quantize(last, variant="v1", name=name, symmetric=symmetric)
 
 
