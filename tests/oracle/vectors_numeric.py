@@ -19,7 +19,7 @@ from slimspec.pack.fp4 import pack_fp4
 from slimspec.pack.int4 import pack_int4
 from slimspec.quantize.fp8 import dequantize_fp8, fp8_scale, fp8_values, to_e4m3
 from slimspec.quantize.mx_blocks import MxWeight, dequantize_mx
-from slimspec.quantize.mxfp4 import quantize_mxfp4, quantize_mxfp4_dualscale
+from slimspec.quantize.mxfp4 import CEIL_X, quantize_mxfp4, quantize_mxfp4_dualscale
 from slimspec.quantize.mxfp8 import quantize_mxfp8
 
 Case = dict[str, Any]
@@ -66,8 +66,10 @@ def _fp8(case: Case, tensors: Tensors) -> Outputs:
 
 
 def _mx_weight(params: Case, w: np.ndarray) -> MxWeight:
-    quantize = {"mxfp8": quantize_mxfp8, "mxfp4": quantize_mxfp4}[params["q_dtype"]]
-    return quantize(w, params["method"])
+    if params["q_dtype"] == "mxfp8":
+        return quantize_mxfp8(w, params["method"])
+    given = params.get("ext", {})
+    return quantize_mxfp4(w, params["method"], ceil_x=given.get("ceil_x_value", CEIL_X))
 
 
 def _mx(case: Case, tensors: Tensors) -> Outputs:

@@ -64,7 +64,8 @@ def v1_flex(case: Case, tensors: Tensors) -> Outputs:
         return {"out": fake_int8_rows(_input(case, tensors, "x"))}
     if fn == "quant_int8asym":
         return {"out": fake_int8_tensor(_input(case, tensors, "x"))}
-    loss = FlexLoss(_input(case, tensors, "act"), _input(case, tensors, "w"))
+    act, w = _input(case, tensors, "act"), _input(case, tensors, "w")
+    loss = FlexLoss(act, w, act_symmetric=case["params"].get("act_sym", True))
     best = search_alpha_beta(loss)
     return {
         "alpha": best.alpha,
