@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from slimspec.numeric import add, as_float32, div, mul, round_half_even, sub, to_dtype
 from slimspec.quantize.affine import code_range, common_dtype
-from slimspec.quantize.hqq import HqqOptions, optimize_hqq
+from slimspec.quantize.hqq import GROUPS, optimize_hqq
 from slimspec.quantize.weight_lowbit import LEVEL_ONE_BOUND, asymmetric_scale, group_params
 from slimspec.quantize.weight_lowbit import integer_scale as rounded_scale
 from slimspec.sparse.straight_through import round_straight_through, symmetric_codes
-
-HQQ = HqqOptions(rounds=10)  # of the low-bit module; the other quantizers take 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def quantize_groups_hqq(
     for first in range(0, w.shape[1], group_size):
         block = np.ascontiguousarray(w[:, first : first + group_size])
         start = quantize_groups(block, bits, symmetric=symmetric, integer_scale=integer_scale)
-        made = optimize_hqq(block, start.scale, start.offset, bits=bits, options=HQQ)
+        made = optimize_hqq(block, start.scale, start.offset, bits=bits, options=GROUPS)
         blocks.append(made)
     scale, offset = (np.concatenate(part, axis=1) for part in zip(*blocks, strict=True))
     scale = rounded_scale(scale) if integer_scale else scale
