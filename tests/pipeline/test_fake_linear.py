@@ -37,3 +37,25 @@ def test_deployed_dynamic_linears_take_a_range_per_column_experts_too(
     expected = np.float32([[float(v) for v in rounded(list(c))] for c in X.T.tolist()]).T
     assert np.allclose(found, expected, rtol=2.0**-20)
     assert not np.allclose(expected, [[float(v) for v in rounded(r)] for r in X.tolist()])
+
+
+def through(label: str, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    run = CalibrationLinear(
+        Numerics(), {"l": Rule("l", label)}, Settings("v1"), methods=lambda n: 1
+    )
+    run.start(BEHIND)
+    return run("l", x, w, None)
+
+
+def test_fp8_is_not_rounded_to_e4m3_in_a_run() -> None:
+    """One step of E4M3 is 1/16 to 1/8 of a value; two roundings of float32 are left."""
+    x = np.random.default_rng(0).uniform(1, 2, (1, 8)).astype(np.float32)
+    passed = through("WFP8AFP8_DYNAMIC", x, np.eye(8, dtype=np.float32))
+    assert np.allclose(passed, x, rtol=2.0**-22)
+    assert np.allclose(through("WFP8AFP8_DYNAMIC", np.ones((1, 8), np.float32), x), x.sum())
+
+
+def test_mx_weights_are_those_of_their_type_in_a_run() -> None:
+    """1 + 2^-5 needs five bits behind the point, E4M3 has three; a scale of int8 would keep it."""
+    w = np.eye(32, dtype=np.float32) * np.float32(1 + 2.0**-5)
+    assert np.diag(through("W8A8_MXFP8", np.eye(32, dtype=np.float32), w)).tolist() == [1.0] * 32

@@ -169,10 +169,11 @@ class CalibrationLinear:
     def _widens(self, x: NDArray, rule: Rule) -> bool:
         """True for a float32 result: of "v1" once the linear is deployed, or for such an input.
 
-        Its operands keep the dtype of what they were rounded with. Source: measured on recorded
-        cache scales; msmodelslim ir/w8a8_static.py, core/quantizer/linear.py.
+        The scales of integers and of FP8 are float32, those of MX are exponents. Operands keep the
+        dtype of what they were rounded with. Source: measured on recorded cache scales; msmodelslim
+        ir/w8a8_static.py, ir/w8a8_fp_dynamic.py, core/quantizer/linear.py.
         """
-        wide = self._deployed(rule) and _integers(rule.type)
+        wide = self._deployed(rule) and "MX" not in rule.type
         return wide or (self._settings.variant == "v1" and x.dtype == np.float32)
 
     def _deployed(self, rule: Rule) -> bool:
@@ -210,11 +211,6 @@ class CalibrationLinear:
         return self._weights[name]
 
 
-def _integers(label: str) -> bool:
-    """True for a type of integers, whose scales are float32."""
-    return label not in FLOATS and not any(kind in label for kind in ("MX", "FP8"))
-
-
 def reached_rule(rule: Rule, dtype: np.dtype[Any] | None) -> Rule:
     """Return the rule of a linear that activations of a dtype pass while its weight is made.
 
@@ -237,7 +233,9 @@ def fake_weight(
     if solver is not None and solver.takes(rule.type):
         return to_dtype(solver(linear, rule).seen, dtype)
     plain = options.get("method", "minmax") == "minmax" and options.get("symmetric", True)
-    if scheme.bits == 8 and plain and not options.get("group_size"):
+    if rule.type == FP8:
+        return fake_fp8(linear.weight, 1)
+    if scheme.bits == 8 and "MX" not in rule.type and plain and not options.get("group_size"):
         granularity: Granularity = "tensor" if options.get("per_tensor") else "channel"
         made = quantize_minmax(
             linear.weight, variant=settings.variant, granularity=granularity, name=linear.name
