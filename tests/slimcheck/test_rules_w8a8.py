@@ -211,6 +211,17 @@ def test_offset_with_the_other_sign_is_recognised(builders, judge):
     assert judge(draft).one("W8A8-012").found.endswith("the offset has the other sign")
 
 
+@pytest.mark.parametrize("written", [-(2**31), 0])
+def test_row_of_zeros_without_scale_has_what_zero_over_zero_converts_to(builders, judge, written):
+    """A float16 model: the smallest weight scale times the input scale is 0. Seen in real files."""
+    draft = builders.make("A0", "W8A8")
+    for name, value in (("weight", 0), ("deq_scale", 0), ("quant_bias", written)):
+        draft.tensors[f"{K0}.{name}"][3] = value
+    assert "W8A8-012" not in judge(draft).must
+    draft.tensors[f"{K0}.quant_bias"][4] = -(2**31)
+    assert judge(draft).one("W8A8-012").found.startswith("element [4]: -2147483648 instead of")
+
+
 def test_product_in_float32_is_recognised(builders, judge):
     draft = builders.make("A0", "W8A8")
     wide = [draft.tensors[f"{K0}.{s}"].astype(np.float32) for s in ("input_scale", "weight_scale")]

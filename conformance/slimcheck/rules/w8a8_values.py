@@ -121,7 +121,7 @@ def _quant_bias(requirement: str, module: Module, ratio_dtypes: list[Any]) -> It
         return
     wanted = [
         folded_bias(sums, offset, bias, scale, dtype)
-        for scale in _divisors(module, bias)
+        for scale in _divisors(module, bias, stored.shape)
         for dtype in ratio_dtypes
     ]
     if not wanted:
@@ -142,12 +142,15 @@ def _quant_bias_stored(module: Module) -> NDArray[np.int32] | None:
     return module.array("quant_bias") if spec is not None and spec.dtype == "I32" else None
 
 
-def _divisors(module: Module, bias: Floats | None) -> list[Floats]:
-    """The deq_scale as stored and as it should be: a wrong one is reported once, by W8A8-011."""
-    if bias is None:
-        return [np.ones(1, np.float32)]
+def _divisors(module: Module, bias: Floats | None, rows: tuple[int, ...]) -> list[Floats]:
+    """The deq_scale as stored and as it should be: a wrong one is reported once, by W8A8-011.
+
+    No bias counts as 0: any divisor will do, but for the deq_scale 0 of a row of zeros, where the
+    producer's CPU converts 0 / 0 to -2^31 (another CPU to 0).
+    """
     found = [scale for scale in (module.deq_scale, _product(module)) if scale is not None]
-    return [scale for scale in found if scale.shape in ((1,), bias.shape)]
+    found = [scale for scale in found if scale.shape in ((1,), rows)]
+    return found if bias is not None else [np.ones(1, np.float32), *found]
 
 
 def _likely(
