@@ -36,6 +36,23 @@ def test_part_that_is_absent(builders, tmp_path):
     assert found["DIR-014"].groups[0].found == "part1-of-2"
 
 
+def test_part_that_cannot_be_read(builders, tmp_path, monkeypatch):
+    from slimspec.checkpoint import CheckpointError, directory
+
+    listed = directory.list_directory
+
+    def refuse(path):
+        if path.name == "part1-of-2":
+            raise CheckpointError(f"{path}: cannot be read: Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(directory, "list_directory", refuse)
+    gap, unread = ids(parts(builders, tmp_path, 0, 1))["DIR-014"].groups[::-1]
+    assert (unread.kind, unread.file) == ("unreadable", "part1-of-2")
+    assert unread.found.endswith("part1-of-2: cannot be read: Permission denied")
+    assert (gap.kind, gap.found) == ("ranks", "part0-of-2")
+
+
 def test_parts_of_two_numbers(builders, tmp_path):
     parts(builders, tmp_path, 0, 1)
     assert ids(parts(builders, tmp_path, 0, world=1)).keys() == {"DIR-014"}

@@ -12,7 +12,7 @@ from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.errors import clip
 from slimspec.checkpoint.index import is_safe_name
 from slimspec.checkpoint.listing import list_directory
-from slimspec.checkpoint.profile import RANK_SHARD
+from slimspec.checkpoint.profile import PART, RANK_SHARD
 
 _SHOWN = 8
 _COMPRESSED = (None, "w8a8sc", "w16a16sc")
@@ -23,6 +23,9 @@ _FOLDER = re.compile(r"model-(attn-tp-|dense-tp-|)(\d{3,9})")
 
 @rule("DIR-014", on=ROOT)
 def parts_are_complete(ck: Context) -> Iterator[Finding]:
+    for defect in ck.checkpoint.defects:
+        if PART.fullmatch(defect.file):
+            yield Finding("DIR-014", "unreadable", defect.found, defect.expected, file=defect.file)
     parts = ck.checkpoint.parts
     worlds = sorted({part.world for part in parts})
     ranks = sorted(part.rank for part in parts)
