@@ -1,5 +1,6 @@
 """Reports in Chinese leave no English but names; the templates of `schemas/phrases` are sound."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from slimcheck import rules
 from slimcheck.cli import main
 from slimcheck.consumers import consumers
 from slimcheck.golden import report_of
@@ -26,10 +28,14 @@ PLACE = re.compile(r"\{(\w+)\}")
 MARKUP = re.compile(r"<(style|script)>.*?</\1>|<code>.*?</code>|<[^>]+>", re.DOTALL)
 # what stays in Chinese texts as it is: tensors, members of JSON, tools and terms of the trade
 _TENSORS = "weight bias offset index info scale scales outdim indexer"
-_MEMBERS = "optional version metadata quantize null mtp tp id token dtype shape begin end"
+_MEMBERS = "optional version metadata quantize null mtp tp rank id token dtype shape begin end"
 _TERMS = "safetensors zip pickle rint ceil div minmax half-even nan main llama mistral diffusers"
 _SOURCES = "spec user"
 NAMES = frozenset(" ".join((_TENSORS, _MEMBERS, _TERMS, _SOURCES)).split()) | consumers().keys()
+RULES = Path(rules.__path__[0])
+FRAGMENTS = frozenset(  # not said as they are
+    ("model_quant_type in lower case", "with a gate", "group size", "k and n above 0")
+)
 INVALID = [case for case in checkpoint_cases() if not case.valid]
 FIRST = {case.id.partition("-")[0]: case for case in reversed(INVALID)}  # of each chapter
 
@@ -82,6 +88,40 @@ def test_no_sentence_of_any_broken_golden_stays_english(tmp_path: Path) -> None:
         report = report_of(case.materialize(tmp_path / case.id), case)
         if found := left_in_english(report):
             left[case.id] = found
+    assert left == {}
+
+
+def spoken() -> Iterator[tuple[str, str]]:
+    """(file, sentence) of everything that a rule may say, with X1 in its places."""
+    for file in sorted(RULES.glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        inside = {id(part) for node in ast.walk(tree) for part in _parts(node)}
+        for node in ast.walk(tree):
+            if id(node) not in inside and (text := _text(node)) and " " in text.strip():
+                yield file.name, text
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """Strings within a string with places, and docstrings."""
+    if isinstance(node, ast.JoinedStr):
+        yield from (part for value in node.values for part in ast.walk(value))
+    elif isinstance(node, ast.Expr):
+        yield node.value
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        parts = [p.value if isinstance(p, ast.Constant) else "\0" for p in node.values]
+        return re.sub(r"(?<=[a-z])\0", "", "".join(map(str, parts))).replace("\0", "X1")
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_every_sentence_of_a_rule_has_chinese() -> None:
+    left = {}
+    for file, text in spoken():
+        fragment = text[0] in " ,;" or "(?" in text or text in FRAGMENTS
+        if not fragment and not NAMES.issuperset(english(in_chinese(text))):
+            left[text] = f"{file}: add it to schemas/phrases"
     assert left == {}
 
 
