@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from slimspec.numeric import as_float32, to_dtype
+from slimspec.observe.recall_window import recall_window
 from slimspec.sparse.admm import InputStatistics, w16a16s_weight
 from slimspec.sparse.codec import as_bytes
 from slimspec.sparse.cosparse import quantize_cosparse
@@ -48,7 +49,12 @@ def transform_nd2nz(case: Case, tensors: Tensors) -> Outputs:
 
 def lowbit_masks(case: Case, tensors: Tensors) -> Outputs:
     """The tool gives masks as float32, or as the indices where they are set."""
-    p, w = case["params"], _input(case, tensors, "weight")
+    p = case["params"]
+    (w,) = (_input(case, tensors, name) for name in case["in"])
+    if p["fn"] == "recall_window":
+        ends = recall_window(w, p["ratio"])
+        shapes = [end["shape"] for end in case["out"]["out"]["list"]]
+        return {"out": [end.reshape(shape) for end, shape in zip(ends, shapes, strict=True)]}
     if p["fn"] == "compute_outlier_mask":
         mask, bound = fraction_mask(w, p["fraction"], per_row=p["per_channel"])
         bound = bound if p["per_channel"] else bound[0]  # 0-d there
@@ -180,11 +186,15 @@ VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {
 
 
 def _coarse(found: np.ndarray) -> np.ndarray:
-    """Compare float32 sigma bounds without their last twelve bits.
+    """Compare float32 sigma bounds without their last twelve bits, zeros without their sign.
 
     torch takes the root of the variance from a vendor library that is not correctly rounded: a
-    root just above a tie comes out one digit lower, in about one row of 200.
+    root just above a tie comes out one digit lower, in about one row of 200. A window may start at
+    -0 or 0 (see vectors_observe).
     """
+    if found.dtype.kind in "iu":
+        return found
+    found = found + found.dtype.type(0)
     if found.dtype != np.float32:
         return found
     bits = found.view(np.uint32) + np.uint32(1 << 11)
