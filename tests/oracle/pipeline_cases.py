@@ -231,7 +231,7 @@ def _run_v1(case: Case, folder: Path, report: PipelineReport) -> None:
         steps = parse_steps(members, case.name)
     except CheckpointError as refused:
         raise NotRunError(str(refused)) from None
-    steps = replace(steps, rotation_defects=True)
+    steps = replace(steps, defects=True)
     own_code = (folder / "modeling_tinydsv3.py").is_file()
     if steps.smoothing:
         steps = replace(steps, smoothing=replace(steps.smoothing, defects=True))

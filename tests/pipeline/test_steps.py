@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -14,6 +15,7 @@ import pytest
 from slimcheck.run import run as judge
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.cli import main
+from slimspec.pipeline.quantize_steps import prepare_steps
 from slimspec.pipeline.steps import matches, parse_steps
 from slimspec.quantize.ssz import quantize_ssz
 
@@ -49,6 +51,10 @@ STEPS: dict[str, tuple[str, list[dict]]] = {  # name -> model and steps
         [{"step": "rotate"}, quantize("W8A8_DYNAMIC", exclude=["*.kv_b_proj"])],
     ),
     "branches": ("llama", [{"step": "svd", "rank": 4}, quantize("W4A4_MXFP4", include=MLP)]),
+    "branches beside static linears": (
+        "llama",
+        [{"step": "svd", "rank": 4}, quantize("W8A8", include=ATTENTION), quantize("W8A8_DYNAMIC")],
+    ),
     "sparse": ("llama", [{"step": "prune", "ratio": 0.4, "exclude": ["*.down_proj"]}]),
     "attention": (
         "llama",
@@ -149,6 +155,23 @@ def test_cache_behind_static_linears_holds_float32_states(
     assert scales[True][1] != np.float32(bfloat16(scales[True][1]))
     assert scales["cache"].dtype == np.float32
     assert scales["cache"].tolist() != scales["cache"].astype(bfloat16).astype(np.float32).tolist()
+
+
+def test_ranges_beside_branches_are_those_of_the_whole_model(
+    build: Build, calib_file: Path
+) -> None:
+    """The tool leaves the branches out while it finds ranges; asked to do so, it is the same."""
+    steps = [{"step": "svd", "rank": 16}, quantize("W8A8")]
+    plain = parse_steps({"calib_file": str(calib_file), "steps": steps[1:]})
+    branches = parse_steps({"calib_file": str(calib_file), "steps": steps})
+    found = []
+    for asked in (plain, branches, replace(branches, defects=True)):
+        calibration = prepare_steps(build("llama", "float32"), asked)[0].calibration
+        assert calibration is not None
+        found.append({n: float(p.scale[0]) for n, p in calibration.inputs.items()})
+    apart = [np.mean([abs(f[n] / found[0][n] - 1) for n in f]) for f in found[1:]]
+    assert apart[0] < 0.03  # the quantized weights are others
+    assert apart[1] > 0.1
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
@@ -285,9 +308,9 @@ BAD = {
         {"steps": [quantize("W8A16", include=["*.qkv"])]},
         "no linear matches include *.qkv",
     ),
-    "branches of a type that is run": (
-        {"steps": [{"step": "svd"}, quantize("W8A8")]},
-        "svd: goes with steps that need no calibration text only",
+    "branches beside a cache": (
+        {"calib_texts": ["a"], "steps": [{"step": "svd"}, quantize("W8A16"), {"step": "cache"}]},
+        "svd: goes with rotate and quantize steps only",
     ),
     "rank that is too high": (
         {"steps": [{"step": "svd", "rank": 400}, quantize("W4A4_MXFP4")]},

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint import Checkpoint, CheckpointError
+from slimspec.layout import base_label
 from slimspec.model import Decoder, Encoder, FloatLinear, read_architecture
 from slimspec.model.bert import EncoderLayer
 from slimspec.model.config import ENCODERS
@@ -114,7 +115,7 @@ class CalibrationRun:
             widen_mtp(weights, architecture)
         if settings.rotation:
             self.result.rotation = rotate_model(
-                weights, architecture, settings.rotation, defects=settings.rotation_defects
+                weights, architecture, settings.rotation, defects=settings.defects
             )
         numerics = replace(model_numerics(float_model, settings.load_dtype), cpu=settings.cpu)
         attend = attend_fused if settings.fuses(latent=architecture.latent is not None) else None
@@ -222,10 +223,12 @@ class CalibrationRun:
     def _observe_v1(self, rules: Mapping[str, Rule], solver: WeightSolver | None) -> None:
         if self.settings.attention or self.settings.cache:
             self._decoder()
+        inner = {n: replace(r, type=base_label(r.type) or r.type) for n, r in rules.items()}
         linear = CalibrationLinear(
-            self.model.numerics, rules, self.settings, self._method_of, solver
+            self.model.numerics, inner, self.settings, self._method_of, solver
         )
-        ServiceRun(self, rules, linear).observe()
+        linear.branches = {} if self.settings.defects else self.result.low_rank
+        ServiceRun(self, inner, linear).observe()
         self.result.reached, self.result.made = linear.reached, linear.gptq.made
         self._keep_widest()
 

@@ -139,6 +139,8 @@ def _calibrate(
     config = float_model.config.value if float_model.config else {}
     with bar("calibrate", int(config.get("num_hidden_layers", 1))) as advance:
         run = CalibrationRun(float_model, tokens, settings, advance)
+        if steps.rank:
+            run.result.low_rank = split_model(run.result.weights, rules, steps.rank)
         run.observe(rules)
     return run.result
 
@@ -168,7 +170,7 @@ def _data_free(float_model: Checkpoint, settings: Settings) -> Calibration:
                 calibration.weights,
                 architecture,
                 settings.rotation,
-                defects=settings.rotation_defects,
+                defects=settings.defects,
             )
     return calibration
 

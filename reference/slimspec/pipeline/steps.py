@@ -68,7 +68,7 @@ class Steps:
     """What to do; see the schema.
 
     `rotation` is the block size, `rank` that of float branches beside linears; 0 for none.
-    `rotation_defects`: as in `Settings`.
+    `defects`: as in `Settings`.
     """
 
     producer: str = "A1"
@@ -77,7 +77,7 @@ class Steps:
     part_file_size: float = 4
     one_pass: bool = True
     rotation: int = 0
-    rotation_defects: bool = False
+    defects: bool = False
     smoothing: SmoothStep | None = None
     linears: tuple[LinearStep, ...] = ()
     cache: CacheStep | None = None
@@ -123,7 +123,7 @@ class Steps:
             attention_step=self.attention,
             prune_ratio=self.prune_ratio,
             rotation=self.rotation,
-            rotation_defects=self.rotation_defects,
+            defects=self.defects,
         )
 
     @property
@@ -273,9 +273,13 @@ def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:
 
 
 def _check_branches(steps: Steps, where: str) -> None:
-    """Refuse low-rank branches beside what must be run, or of types without them."""
-    if steps.needs_texts:
-        raise CheckpointError(f"{where}: svd: goes with steps that need no calibration text only")
+    """Refuse low-rank branches beside what no recorded run shows, or of types without them."""
+    gptq = any(by_gptq(step.options) for step in steps.linears)
+    pruned = any(step.type == PRUNED for step in steps.linears)
+    if gptq or pruned or any((steps.cache, steps.smoothing, steps.attention)):
+        raise CheckpointError(
+            f"{where}: svd: goes with rotate and quantize steps only, and not with method gptq"
+        )
     for step in steps.linears:
         _check_written(f"{step.type}{SUFFIX}", steps.producer, f"{where}: svd")
 

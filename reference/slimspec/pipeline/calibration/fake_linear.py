@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from slimspec import schemes
 from slimspec.model import FloatLinear, Numerics
-from slimspec.numeric import to_dtype
+from slimspec.numeric import add, to_dtype
 from slimspec.pipeline.prune_model import PRUNED
 from slimspec.pipeline.recipe import KEEP, Rule
 from slimspec.pipeline.shard_map import row_parallel
 from slimspec.pipeline.solvers import WeightSolver
 from slimspec.quantize.affine import dequantize_rows
 from slimspec.quantize.minmax import Granularity, IntegerWeight, quantize_minmax
+from slimspec.quantize.svd_lowrank import LowRank
 from slimspec.schemes import InputParams, Linear
 from slimspec.schemes.mx import MxScheme
 
@@ -60,6 +61,7 @@ class CalibrationLinear:
         reached: dtype of the first input that a linear saw in its turn, by linear; a weight is made
             as it passes.
         gptq: the weights that GPTQ makes ("v1").
+        branches: factors of the float branches beside linears.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class CalibrationLinear:
         self.communication: dict[str, Communication] = {}
         self.inputs: dict[str, RunningInput] = {}
         self.gptq = GptqWeights()
+        self.branches: Mapping[str, LowRank] = {}
         self.reached: dict[str, np.dtype[Any]] = {}
         self._numerics, self._rules, self._settings = numerics, rules, settings
         self._methods, self._solver, self._parallel = methods, solver, parallel
@@ -109,6 +112,20 @@ class CalibrationLinear:
     def __call__(self, name: str, x: NDArray, w: NDArray, b: NDArray | None) -> NDArray:
         """Return T(Q(x)·Q(w)ᵀ + b). Args: x (t, k), w (n, k), b (n,) or None. Returns: (t, n)."""
         rule = self._rules.get(name)
+        if name in self.branches:
+            y = self._without_branch(name, x, w, b, rule)
+            return add(y, self._branch(self.branches[name], x), y.dtype)
+        return self._without_branch(name, x, w, b, rule)
+
+    def _branch(self, factors: LowRank, x: NDArray) -> NDArray:
+        """T(T(x·l1ᵀ)·l2ᵀ) of a float branch. Source: msmodelslim ir/svd_residual.py (forward)."""
+        n = self._numerics
+        low = n.product(n.round(x), n.prepared(factors.l1))
+        return n.product(low, n.prepared(factors.l2))
+
+    def _without_branch(
+        self, name: str, x: NDArray, w: NDArray, b: NDArray | None, rule: Rule | None
+    ) -> NDArray:
         if rule is None or self._stays_float(rule):
             return self._float(name, x, w, b)
         if self._parallel is not None and takes_range(rule.type) and row_parallel(name):

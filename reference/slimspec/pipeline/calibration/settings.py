@@ -124,8 +124,8 @@ class Settings:
             will do.
         prune_ratio: share of zeros in the weights of W16A16S.
         rotation: size of the blocks of a QuaRot rotation ("v1"), -1 for one block, 0 for none.
-        rotation_defects: do also what breaks a model with a tied head, as the tool does; no config
-            asks for it.
+        defects: do also what breaks a rotated model with a tied head, and measure without the
+            low-rank branches, as the tool does; no config asks for it.
     """
 
     variant: Variant
@@ -148,7 +148,7 @@ class Settings:
     attention_step: AttentionStep | None = None
     prune_ratio: float = DEFAULT_RATIO
     rotation: int = 0
-    rotation_defects: bool = False
+    defects: bool = False
 
     @property
     def service(self) -> SmoothStep:
