@@ -54,7 +54,8 @@ def _fp8(case: Case, tensors: Tensors) -> Outputs:
     """Scopes: per_channel one scale per column, per_token per row, per_tensor a single one."""
     x = _input(case, tensors, "x")
     axis = {"per_channel": 0, "per_token": -1, "per_tensor": None}[case["params"]["scope"]]
-    amax = np.abs(x).max(axis=axis, keepdims=axis == -1)
+    with np.errstate(invalid="ignore"):  # NaN stays
+        amax = np.abs(x).max(axis=axis, keepdims=axis == -1)
     scale = fp8_scale(np.asarray(amax))
     values = fp8_values(x, scale)
     return {

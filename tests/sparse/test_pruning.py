@@ -243,6 +243,14 @@ def test_two_levels_keep_the_protective_range(seed: int, dtype: Any, symmetric: 
     assert np.abs(made.second * q).max() <= (119 if symmetric else 136)
 
 
+def test_spread_that_passes_float16_is_infinite_and_nothing_is_an_outlier() -> None:
+    w = np.float16([[60000, -60000, 1, 0]])
+    assert np.isinf(magnitude_std(w)).all()
+    outlier, bound = sigma_mask(w, 3)
+    assert not outlier.any()
+    assert np.isinf(bound).all()
+
+
 def test_constant_group_shows_its_division_by_zero() -> None:
     made = quantize_groups(np.full((1, 32), 2, F32), 4, symmetric=False)
     assert made.scale == 0

@@ -43,15 +43,16 @@ def histc(x: NDArray, bins: int, low: Bound, high: Bound) -> NDArray[np.float32]
 
     Args: x float32/float16/bfloat16, any shape, not empty; bins; low, high: the range (float32).
     Returns: counts [bins], float32. Raises: ValueError for an empty array, and for a range whose
-    width times `bins` is no float32: torch then counts outside its memory.
+    width times `bins` is no float32, or of one value so large that the margin is lost: torch then
+    counts outside its memory.
     Source: math.md 2.2; pytorch aten/src/ATen/native/cpu/HistogramKernel.cpp.
     """
     values = as_float32(x).reshape(-1)
     if not values.size:
         raise ValueError("a histogram needs at least one value, found none")
     lo, hi = bin_range(values, np.float32(low), np.float32(high))
-    if not float(hi) - float(lo) < _WIDEST / bins:
-        raise ValueError(f"histogram range {lo:g} to {hi:g}: too wide for {bins} bins in float32")
+    if not 0 < float(hi) - float(lo) < _WIDEST / bins:
+        raise ValueError(f"histogram range {lo:g} to {hi:g}: no {bins} bins of it in float32")
     if values.size >= _FAST_FROM:
         from . import kernels
 

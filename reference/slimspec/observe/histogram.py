@@ -49,7 +49,7 @@ class HistogramObserver:
             raise ValueError(f"activation {x.shape}: expected at least one value")
         values = (x if x.dtype == np.float32 else as_float32(x)).reshape(-1)
         low, high = values.min(), values.max()
-        if not np.isfinite(high - low):  # NaN and Inf show in the extremes
+        if not np.isfinite(low) or not np.isfinite(high):  # where NaN and Inf show
             require_finite(x, "activation")
         if self.empty or self.low == self.high:  # a constant so far carries no histogram
             self.low, self.high = low, high

@@ -30,7 +30,8 @@ def magnitude_std(x: NDArray) -> NDArray:
     if x.shape[-1] < 2:
         raise ValueError(f"standard deviation of shape {x.shape}: expected 2 or more values")
     variance = np.abs(as_float32(x)).astype(np.float64).var(axis=-1, ddof=1, keepdims=True)
-    narrow = as_float32(to_dtype(variance.astype(np.float32), dtype))
+    with np.errstate(over="ignore"):  # infinite, as in the tool
+        narrow = as_float32(to_dtype(variance.astype(np.float32), dtype))
     return to_dtype(np.sqrt(narrow), dtype)
 
 
