@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from slimspec.model import Experts
 from slimspec.model.moe import route
+from slimspec.model.topk import largest
 
 V3 = Experts(
     8, 3, 4, 2, "sigmoid", "top2",
@@ -73,9 +74,37 @@ def test_negative_corrected_scores_still_beat_forbidden_groups() -> None:
     assert (indices < 4).all()
 
 
-def test_equal_scores_choose_the_first() -> None:
+def test_of_equal_scores_those_are_chosen_that_torch_takes() -> None:
     indices, _ = route(QWEN, np.full((1, 8), 0.5, np.float32), None)
-    assert indices.tolist() == [[0, 1, 2]]
+    assert set(indices[0].tolist()) == {4, 5, 6}  # torch.topk of 8 equal ones: 6, 5, 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ([1, 1, 1, 1], {2, 3}),
+        ([0, 1, 0, 0], {1, 3}),
+        ([0, 0, 1, 1, 1, 0, 1, 1], {4, 7}),
+        ([0, 1, 1, 0, 1, 1, 1, 1], {5, 6}),
+        ([0, 0, 1, 1, 0, 1, 2, 0], {3, 5, 6}),
+        ([2, 1, 2, 1, 2, 2, 2, 0, 0, 1, 2, 2, 2, 2, 0, 2], {5, 6, 12, 13}),
+        ([2, 0, 2, 2, 0, 0, 1, 0, 0, 2, 1, 2, 0, 2, 1, 2], {0, 9, 13, 15}),
+    ],
+)
+def test_largest_of_equal_ones_as_recorded_from_torch(scores: list[int], chosen: set[int]) -> None:
+    found = largest(np.float32([scores]), len(chosen))[0].tolist()
+    assert set(found) == chosen
+    values = [scores[i] for i in found]
+    assert values == sorted(values, reverse=True)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=40), st.data())
+def test_no_score_left_out_is_larger(scores: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(scores)))
+    found = largest(np.float32([scores]), count)[0].tolist()
+    assert len(set(found)) == count
+    assert sorted((scores[i] for i in found), reverse=True) == sorted(scores, reverse=True)[:count]
 
 
 @pytest.mark.parametrize(("score", "normalise", "scaled"), [

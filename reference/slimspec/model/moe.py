@@ -20,6 +20,7 @@ from .config import Experts
 from .mlp import gated_mlp
 from .numerics import Numerics
 from .scope import Scope
+from .topk import largest
 
 Array = NDArray[np.float32]
 F32 = np.float32
@@ -38,7 +39,7 @@ def route(experts: Experts, scores: Array, correction: Array | None) -> tuple[ND
     """
     ranked = scores if correction is None else scores + correction
     ranked = np.where(_in_best_groups(experts, ranked), ranked, F32(-np.inf))
-    indices = _largest(ranked, experts.chosen)
+    indices = largest(ranked, experts.chosen)
     weights = np.take_along_axis(scores, indices, axis=1)
     if experts.normalise:
         weights = weights / (weights.sum(axis=1, keepdims=True) + F32(1e-20))
@@ -107,10 +108,5 @@ def _in_best_groups(experts: Experts, ranked: Array) -> NDArray[np.bool_]:
     best = 2 if experts.group_score == "top2" else 1
     group_score = np.sort(grouped, axis=2)[:, :, -best:].sum(axis=2)  # (t, groups)
     allowed = np.zeros(group_score.shape, bool)
-    np.put_along_axis(allowed, _largest(group_score, experts.chosen_groups), True, axis=1)
+    np.put_along_axis(allowed, largest(group_score, experts.chosen_groups), True, axis=1)
     return np.repeat(allowed, grouped.shape[2], axis=1)
-
-
-def _largest(x: Array, count: int) -> NDArray[np.int64]:
-    """Indices of the largest of each row, best first, of equals the first. Returns: (t, count)."""
-    return np.argsort(-x, axis=1, kind="stable")[:, :count]
