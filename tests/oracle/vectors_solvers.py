@@ -162,13 +162,14 @@ def _codes_of_one_factor(
 # boundary of a 16-bit dtype rounds the other way, and what follows in its row gets other errors to
 # carry: flipping a single entry, at a distance of 1e-5 and less, reproduces about half of the cases
 # that differ exactly. One flip changes up to 45 of 640 codes. Of 140 more cases recorded like these
-# 0.5 % of all codes differ, and up to 1.3 % in a selection as large as a quarter of this folder.
+# 0.5 % of all codes differ, and up to 1.3 % in a selection as large as a quarter of this folder; 2 of
+# 1740 ranges move by more than a code.
 BOUNDS = {
     "legacy_init_weight_quant_hessian": {
         "o0": (_codes_of_one_factor, 0.98),
         "o1": (_codes_of_one_factor, 0.98),
-        "o2": (_one_code, 1.0),
-        "o3": (_one_step, 1.0),
+        "o2": (_one_code, 0.99),
+        "o3": (_one_step, 0.99),
     },
     "v1_WeightGptq": {
         "q": (_equal, 0.995),
