@@ -68,6 +68,8 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
         found |= {name: step[name] for name in EXPONENTS if step.get(name) is not None}
         weight = step.get("weight_qconfig") or (step.get("qconfig") or {}).get("weight")
         return {**found, "w_bit": int(weight["dtype"][-1])} if weight else found
+    if kind == "kv_smooth":
+        return {"step": "kv_smooth", "factor": step.get("smooth_factor", 1.0), **globs}
     if kind == "float_sparse":
         return {"step": "prune", "ratio": step["sparse_ratio"], **globs}
     if kind == "svd_res":

@@ -32,6 +32,7 @@ COMMON = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
+    "qwen2": {},
     "qwen3": {"head_dim": HIDDEN // HEADS},
     "qwen3_moe": {
         "head_dim": HIDDEN // HEADS,
@@ -91,6 +92,8 @@ def _attention(c: dict[str, Any], name: str) -> Iterator[tuple[str, tuple[int, .
     else:
         for part, heads in (("q", HEADS), ("k", KV), ("v", KV)):
             yield f"{name}.{part}_proj.weight", (heads * d, HIDDEN)
+            if c["model_type"] == "qwen2":
+                yield f"{name}.{part}_proj.bias", (heads * d,)
         if c["model_type"].startswith("qwen3"):
             yield f"{name}.q_norm.weight", (d,)
             yield f"{name}.k_norm.weight", (d,)

@@ -375,7 +375,7 @@ def test_rotation_is_stored_and_orthogonal(build: Build, tmp_path: Path) -> None
     assert np.allclose(r @ r.T, np.eye(len(r)), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["kv_smooth", "flatquant", "autoround_quant"])
+@pytest.mark.parametrize("name", ["flatquant", "autoround_quant"])
 def test_step_of_the_service_that_is_not_made_says_why(name: str) -> None:
     members = {"steps": [quantize("W8A8"), {"step": name}]}
     with pytest.raises(CheckpointError, match=f"c: steps.1: {name} is not made: "):

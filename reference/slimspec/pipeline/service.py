@@ -1,7 +1,7 @@
 """The calibration run of the one-click service: a layer is finished before the next is entered.
 
-    smooth from float inputs -> prune -> ranges and Hessians, of all linears in one turn or in one
-    after the other -> cache, FAQuant
+    smooth from float inputs -> smooth keys -> prune
+      -> ranges and Hessians, of all linears in one turn or in one after the other -> cache, FAQuant
 
 Each step runs the layer anew on all texts; the outputs of the last run enter the next layer. The
 layers that predict further tokens follow the others; they are not smoothed.
@@ -31,9 +31,10 @@ from slimspec.numeric import as_float32, mul
 from .calibration.attention import StatesRecorder, cache_params, states_params
 from .calibration.fake_linear import BEHIND, CalibrationLinear, sees_texts
 from .calibration.inputs import Inputs
-from .calibration.settings import AttentionStep, CacheStep
+from .calibration.settings import AttentionStep, CacheStep, KeyStep
 from .prune_model import PRUNED, prune_layer
 from .recipe import Rule
+from .smooth_keys import check_keys, smooth_keys
 from .smooth_model import own_norms
 from .steps import matches
 
@@ -62,6 +63,8 @@ class ServiceRun:
 
     def observe(self) -> None:
         """Run everything; results go into `run.result`."""
+        if self._settings.key_step is not None:
+            check_keys(self._run.model.architecture)
         hidden = [self._run.model.embed(tokens) for tokens in self._run.tokens]
         for layer in self._run.model.layers():
             hidden = self._layer(layer, hidden, None, smooth=bool(self._settings.anti_method))
@@ -94,6 +97,8 @@ class ServiceRun:
             )
             out, seen = self._through(layer, hidden, positions)
             self._run.smooth_layer(layer, seen)
+        if self._settings.key_step is not None:
+            out = self._smooth_keys(self._settings.key_step, layer, hidden, positions)
         if self._prunes:
             seen = self._through(layer, hidden, positions)[1]
             prune_layer(self._run.result.weights, seen, self._rules, self._settings.prune_ratio)
@@ -109,6 +114,22 @@ class ServiceRun:
             out = self._heads(layer, hidden, positions, self._linear)
         self._linear.next_layer()
         return self._through(layer, hidden, positions)[0] if out is None else out
+
+    def _smooth_keys(
+        self,
+        step: KeyStep,
+        layer: AnyLayer,
+        hidden: list[NDArray],
+        positions: list[NDArray] | None,
+    ) -> list[NDArray]:
+        """Fold the scales of the keys of one layer; return its outputs before."""
+        states, run = StatesRecorder(), self._run
+        out, _ = self._through(layer, hidden, positions, None, states)
+        for module, batches in states.seen.items():
+            if matches(module, step.include, step.exclude):
+                architecture, weights = run.model.architecture, run.result.weights
+                smooth_keys(weights, architecture, module, batches["k"], step.factor)
+        return out
 
     def _through(
         self,

@@ -22,7 +22,7 @@ from slimspec.sparse.admm import DEFAULT_RATIO
 
 from .calibration.fake_linear import sees_texts, takes_range
 from .calibration.gptq import by_gptq
-from .calibration.settings import V1_TAKES, AttentionStep, CacheStep, Settings, SmoothStep
+from .calibration.settings import V1_TAKES, AttentionStep, CacheStep, KeyStep, Settings, SmoothStep
 from .config import read_members
 from .low_rank import SUFFIX
 from .prune_model import PRUNED
@@ -31,10 +31,8 @@ from .recipe import KEEP, Rule
 SCHEMA = "quantization_steps"
 HEAD = "lm_head"  # outside of the decoder layers that the service walks through
 _LOG = logging.getLogger(__name__)
-_ONCE = ("rotate", "smooth", "prune", "svd", "cache", "attention")
+_ONCE = ("rotate", "smooth", "kv_smooth", "prune", "svd", "cache", "attention")
 _NOT_MADE = {  # steps of the service -> why they are not made here
-    "kv_smooth": "no recorded run shows its place among the steps nor its tensors; use step "
-    "smooth (iter_smooth), or leave it out",
     "flatquant": "its transforms are trained",
     "autoround_quant": "its rounding is trained; quantize with method minmax or ssz",
 }
@@ -79,6 +77,7 @@ class Steps:
     rotation: int = 0
     defects: bool = False
     smoothing: SmoothStep | None = None
+    keys: KeyStep | None = None
     linears: tuple[LinearStep, ...] = ()
     cache: CacheStep | None = None
     attention: AttentionStep | None = None
@@ -117,6 +116,7 @@ class Steps:
             **activations,
             anti_method=self.smoothing.anti_method if self.smoothing else "",
             smoothing=self.smoothing,
+            key_step=self.keys,
             cache=self.cache is not None,
             cache_step=self.cache,
             attention=self.attention is not None,
@@ -130,7 +130,7 @@ class Steps:
     def needs_texts(self) -> bool:
         """True if a step has to see activations."""
         seen = any(sees_texts(s.type, s.options) or s.type == PRUNED for s in self.linears)
-        return seen or any((self.cache, self.smoothing, self.attention))
+        return seen or any((self.cache, self.smoothing, self.keys, self.attention))
 
 
 def matches(module: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -205,6 +205,8 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
         return replace(steps, rotation=raw.get("block_size", -1))
     if kind == "smooth":
         return replace(steps, smoothing=_smoothing(raw, where))
+    if kind == "kv_smooth":
+        return replace(steps, keys=KeyStep(**_members(raw)))
     if kind == "cache":
         return replace(steps, cache=CacheStep(**_members(raw)))
     first = not steps.linears and any(other["step"] == "quantize" for other in all_steps)
@@ -276,7 +278,7 @@ def _check_branches(steps: Steps, where: str) -> None:
     """Refuse low-rank branches beside what no recorded run shows, or of types without them."""
     gptq = any(by_gptq(step.options) for step in steps.linears)
     pruned = any(step.type == PRUNED for step in steps.linears)
-    if gptq or pruned or any((steps.cache, steps.smoothing, steps.attention)):
+    if gptq or pruned or any((steps.cache, steps.smoothing, steps.keys, steps.attention)):
         raise CheckpointError(
             f"{where}: svd: goes with rotate and quantize steps only, and not with method gptq"
         )

@@ -70,6 +70,20 @@ class SmoothStep:
 
 
 @dataclass(frozen=True)
+class KeyStep:
+    """Smoothing of the keys of a cache by the one-click service.
+
+    Attributes:
+        factor: exponent of the largest magnitude.
+        include, exclude: globs over attention modules.
+    """
+
+    factor: float = 1.0
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CacheStep:
     """An int8 cache of keys and values (C8) by the one-click service.
 
@@ -122,6 +136,7 @@ class Settings:
         lowbit: the weights that do_smooth is searched for.
         smoothing, cache_step, attention_step: more about the steps of "v1"; None where its defaults
             will do.
+        key_step: smooth the keys of caches ("v1"); None for none.
         prune_ratio: share of zeros in the weights of W16A16S.
         rotation: size of the blocks of a QuaRot rotation ("v1"), -1 for one block, 0 for none.
         defects: do also what breaks a rotated model with a tied head, and measure without the
@@ -146,6 +161,7 @@ class Settings:
     smoothing: SmoothStep | None = None
     cache_step: CacheStep | None = None
     attention_step: AttentionStep | None = None
+    key_step: KeyStep | None = None
     prune_ratio: float = DEFAULT_RATIO
     rotation: int = 0
     defects: bool = False
