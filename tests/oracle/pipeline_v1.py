@@ -22,6 +22,7 @@ LABELS = {  # dtype and scope of weights and of activations -> type
     ("mxfp8", "per_block", "mxfp8", "per_block"): "W8A8_MXFP8",
     ("mxfp4", "per_block", "mxfp4", "per_block"): "W4A4_MXFP4",
     ("mxfp4", "per_block", "mxfp8", "per_block"): "W4A8_MXFP",
+    ("mxfp4", "dual_scale", "mxfp4", "dual_scale"): "W4A4_MXFP4_DUALSCALE",
     ("fp8_e4m3", "per_channel", "fp8_e4m3", "per_token"): "WFP8AFP8_DYNAMIC",
 }
 
@@ -96,9 +97,11 @@ def _linear(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"type": LABELS.get(key)}
     if found["type"] is None:
         raise NotRunError(f"weights {' '.join(map(str, key))}")
+    ext = weight.get("ext") or {}
+    if weight["scope"] == "dual_scale":
+        return found | {"dual_block": ext["dual_block_size"]}
     if weight.get("method", "minmax") != "minmax":
         found["method"] = weight["method"]
-    ext = weight.get("ext") or {}
     found |= {name: ext[name] for name in WEIGHT if name in ext}
     if weight["scope"] == "per_group":
         found.setdefault("group_size", 128)

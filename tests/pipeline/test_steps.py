@@ -43,6 +43,7 @@ STEPS: dict[str, tuple[str, list[dict]]] = {  # name -> model and steps
             quantize("W4A4_MXFP4", method="fouroversix", include=MLP),
         ],
     ),
+    "dual scales": ("llama", [quantize("W4A4_MXFP4_DUALSCALE", dual_block=64)]),
     "fp8": ("llama", [quantize("WFP8AFP8_DYNAMIC")]),
     "rotated": ("llama", [{"step": "rotate"}, quantize("W8A8", aggregation="mean")]),
     "rotated experts": ("qwen3_moe", [{"step": "rotate", "block_size": 16}, quantize("W8A16")]),
@@ -270,6 +271,14 @@ BAD = {
     "twice": ({"steps": [{"step": "rotate"}, {"step": "rotate"}]}, "found twice, expected once"),
     "type of nobody": ({"steps": [quantize("W3A3")]}, "no scheme for label 'W3A3'"),
     "type of another producer": ({"steps": [quantize("W4A16")]}, "W4A16"),
+    "dual scales without a block": (
+        {"steps": [quantize("W4A4_MXFP4_DUALSCALE")]},
+        "W4A4_MXFP4_DUALSCALE needs dual_block",
+    ),
+    "dual scales that do not cover a row": (
+        {"steps": [quantize("W4A4_MXFP4_DUALSCALE", dual_block=48)]},
+        "dual_block 48 does not divide 64 columns",
+    ),
     "cache of another producer": (
         {"producer": "MF", "calib_texts": ["a"], "steps": [{"step": "cache"}]},
         "C8 is not written by MF",

@@ -37,6 +37,7 @@ _NOT_MADE = {  # steps of the service -> why they are not made here
     "autoround_quant": "its rounding is trained; quantize with method minmax or ssz",
 }
 _STORES = {"cache": "C8", "attention": "FAQuant"}  # step -> label
+_OPTIONS = ("method", "group_size", "symmetric", "dual_block")  # of `Scheme.quantize`
 _GPTQ = ("percdamp", "block_size")
 _ACTIVATIONS = ("act_method", "act_symmetric", "aggregation")  # one choice for all static linears
 
@@ -246,7 +247,7 @@ def _smoothing(raw: Mapping[str, Any], where: str) -> SmoothStep:
 
 def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:
     label = raw["type"]
-    options = {k: raw[k] for k in ("method", "group_size", "symmetric") if k in raw}
+    options = {k: raw[k] for k in _OPTIONS if k in raw}
     solving = {k: raw[k] for k in _GPTQ if k in raw}
     activations = {k: raw[k] for k in _ACTIVATIONS if k in raw}
     try:
@@ -257,6 +258,8 @@ def _linear(raw: Mapping[str, Any], producer: str, where: str) -> LinearStep:
     for option in options:
         if option not in scheme.takes:
             raise CheckpointError(f"{where}: {label} does not take {option}")
+    if "dual_block" in scheme.takes and "dual_block" not in options:
+        raise CheckpointError(f"{where}: {label} needs dual_block, the columns of a long block")
     methods = (*scheme.methods, *scheme.from_inputs)
     method = options.get("method", methods[0])
     if method not in methods:
