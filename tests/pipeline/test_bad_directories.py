@@ -169,8 +169,8 @@ def test_saturated_quant_bias_is_told(tmp_path: Path, caplog: pytest.LogCaptureF
     plan = Plan("W8A8", ranges={"*": (-0.1, 0.1)})
     quantize_directory(source, tmp_path / "q", plan)
     assert [r.getMessage() for r in caplog.records] == [
-        "warning: quant_bias is -2^31 in 1 linears, where bias / deq_scale overflows as in the "
-        f"producer ({MODULE})"
+        "warning: quant_bias is -2^31 in 1 linears, where deq_scale is 0 or bias / deq_scale "
+        f"overflows as in the producer ({MODULE})"
     ]
 
 
