@@ -23,7 +23,9 @@ class Int4Scheme(Scheme):
     def pack(self, q: QuantizedLinear, suffix: str, rule: TensorRule) -> NDArray:
         """Return the array of one suffix, the weight packed along the axis of the profile."""
         array = q.need(suffix)
-        packing = packing_of(rule.packing, q.need("weight_scale").shape) if suffix == "weight" else None
+        packing = (
+            packing_of(rule.packing, q.need("weight_scale").shape) if suffix == "weight" else None
+        )
         return array if packing not in AXES else pack_int4(array, AXES[packing], f"{q.name}.weight")
 
     def unpack(self, weight: NDArray, tensors: Mapping[str, NDArray], rule: TensorRule) -> NDArray:
