@@ -180,8 +180,8 @@ def _metadata(calibration: Calibration | None, profile: str) -> dict[str, Any]:
 def _saturation(modules: list[str]) -> str:
     shown = ", ".join(modules[:6]) + (", .." if len(modules) > 6 else "")
     return (
-        f"warning: quant_bias is -2^31 in {len(modules)} linears, where deq_scale is 0 or bias / deq_scale overflows"
-        f" as in the producer ({shown})"
+        f"warning: quant_bias is -2^31 in {len(modules)} linears, where deq_scale is 0 or "
+        f"bias / deq_scale overflows as in the producer ({shown})"
     )
 
 
