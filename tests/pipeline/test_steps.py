@@ -277,7 +277,7 @@ BAD = {
     ),
     "dual scales that do not cover a row": (
         {"steps": [quantize("W4A4_MXFP4_DUALSCALE", dual_block=48)]},
-        "dual_block 48 does not divide 64 columns",
+        "dual_block 48 does not divide 128 columns",
     ),
     "cache of another producer": (
         {"producer": "MF", "calib_texts": ["a"], "steps": [{"step": "cache"}]},
