@@ -59,3 +59,13 @@ def test_mx_weights_are_those_of_their_type_in_a_run() -> None:
     """1 + 2^-5 needs five bits behind the point, E4M3 has three; a scale of int8 would keep it."""
     w = np.eye(32, dtype=np.float32) * np.float32(1 + 2.0**-5)
     assert np.diag(through("W8A8_MXFP8", np.eye(32, dtype=np.float32), w)).tolist() == [1.0] * 32
+
+
+def test_weights_alone_meet_16_bit_inputs_in_16_bits() -> None:
+    """Integers of a row are multiplied by a float32 scale and rounded to float16 with the product."""
+    run = CalibrationLinear(
+        Numerics(np.float16), {"l": Rule("l", "W8A16")}, Settings("v1"), methods=lambda n: 1
+    )
+    run.start(BEHIND)
+    found = run("l", np.ones((1, 1), np.float16), np.float16([[127.0]]), None)
+    assert (found.dtype, found.item()) == (np.float16, 127.0)

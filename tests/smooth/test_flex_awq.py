@@ -20,7 +20,7 @@ def plain(x: np.ndarray, w: np.ndarray, alpha: float, bits: int) -> float:
     x, w = x.astype(np.float64), w.astype(np.float64)
     golden = x @ w.T
     s = np.abs(x).max(axis=0) ** alpha
-    step = np.abs(x / s).max(axis=1, keepdims=True) / 127
+    step = np.abs(x / s).max(axis=0) / 127  # of each column
     made = quantize_ssz((w * s).astype(np.float32), bits=bits)
     error = np.rint(x / s / step) * step @ (made.q * made.scale.astype(np.float64)).T - golden
     return float(np.sqrt((error**2).mean()) / np.sqrt((golden**2).mean()))

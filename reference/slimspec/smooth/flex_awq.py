@@ -3,8 +3,9 @@
     candidate   s = max|x|^alpha;   loss = rms(Q(x/s)·SSZ(W·s)ᵀ - x·Wᵀ) / rms(x·Wᵀ)
     result      s = max(mean|x|^alpha, 1e-5)
 
-The inputs are quantized per token in their own dtype; weights, product and error are float32, as
-what the producer deploys computes (math.md 8.2).
+The inputs are quantized per column in their own dtype; weights, product and error are float32, as
+what the producer deploys computes (math.md 8.2; msmodelslim ir/w4a8_dynamic.py: the extremes of a
+type per token run over axis 0).
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def search_flex_awq(loss: FlexAwqLoss, step: float = STEP) -> float:
 
 
 def _fake_input(x: NDArray) -> NDArray:
-    """Quantize each token, symmetric int8, and bring back. Returns: dtype of x."""
-    low, high = x.min(axis=1, keepdims=True), x.max(axis=1, keepdims=True)
+    """Quantize each column of x (t, k), symmetric int8, and bring back. Returns: dtype of x."""
+    low, high = x.min(axis=0, keepdims=True), x.max(axis=0, keepdims=True)
     scale, offset = qparams(low, high, symmetric=True, variant="v1")
     return to_dtype(dequantize(codes(x, scale, offset), scale, offset), x.dtype)
 

@@ -36,6 +36,7 @@ from .settings import Settings
 
 DYNAMIC, FP8 = "_DYNAMIC", "WFP8AFP8_DYNAMIC"
 FLOATS = (KEEP, PRUNED)
+WEIGHTS_ALONE = "A16"
 BEHIND = sys.maxsize  # the turn in which all linears are deployed
 
 
@@ -187,10 +188,13 @@ class CalibrationLinear:
         """True for a float32 result: of "v1" once the linear is deployed, or for such an input.
 
         The scales of integers and of FP8 are float32, those of MX are exponents. Operands keep the
-        dtype of what they were rounded with. Source: measured on recorded cache scales; msmodelslim
-        ir/w8a8_static.py, ir/w8a8_fp_dynamic.py, core/quantizer/linear.py.
+        dtype of what they were rounded with. Where the weights alone are rounded, the tool meets
+        16-bit inputs with float32 weights and fails; we round these to the inputs' dtype. Source:
+        measured on recorded cache scales; msmodelslim ir/w8a8_static.py, ir/w8a16_static.py,
+        ir/w8a8_fp_dynamic.py, core/quantizer/linear.py.
         """
-        wide = self._deployed(rule) and "MX" not in rule.type
+        alone = rule.type.endswith(WEIGHTS_ALONE)
+        wide = self._deployed(rule) and "MX" not in rule.type and not alone
         return wide or (self._settings.variant == "v1" and x.dtype == np.float32)
 
     def _deployed(self, rule: Rule) -> bool:
