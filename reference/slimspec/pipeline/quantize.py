@@ -72,6 +72,7 @@ class Plan:
         calibration: weights after smoothing, input parameters, cache and attention.
         solver: makes the weights that are not min-max.
         config: members to set in config.json, None to remove one.
+        leave_out: what leaves a linear float, for messages.
     """
 
     scheme: str = ""
@@ -87,6 +88,7 @@ class Plan:
     calibration: Calibration | None = None
     solver: WeightSolver | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    leave_out: str = "--exclude"
 
     @property
     def profile(self) -> str:
@@ -285,8 +287,7 @@ def _hint(problem: str, module: str, plan: Plan) -> str:
     """How to leave out a linear that does not suit the type."""
     if not any(word in problem for word in _UNSUITED):
         return ""
-    option = "--disable_names" if plan.calibration else "--exclude"
-    return f"; leave it float with {option} {module}"
+    return f"; leave it float with {plan.leave_out} {module}"
 
 
 def _quantize(linear: Linear, scheme: Scheme, rule: Rule, plan: Plan) -> QuantizedLinear:

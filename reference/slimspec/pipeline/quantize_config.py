@@ -171,6 +171,7 @@ def prepare(
         calibration=calibration,
         solver=solver,
         config=config_changes(choice.type, extra),
+        leave_out="--disable_names",
     )
     return plan, done
 

@@ -84,6 +84,7 @@ def prepare_steps(
         calibration=calibration,
         part_file_size=steps.part_file_size,
         config=_config_changes(float_model, steps, labels),
+        leave_out="exclude of its step:",
     )
     return plan, done
 
