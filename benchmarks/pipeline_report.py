@@ -33,10 +33,9 @@ HEADER = (
 def rows(report: PipelineReport) -> Iterator[str]:
     """Yield one line per directory."""
     for output in report.outputs:
-        note = "a search chose" if report.searched else ""
         cpu = "" if report.cpu == "amx" else "sums without AMX"
         fused = "" if report.attend == "eager" else "loaded with fused attention"
-        note = "; ".join(filter(None, [note, cpu, fused, *output.missing[:1]]))
+        note = "; ".join(filter(None, [cpu, fused, *output.missing[:1]]))
         yield (
             f"{report.name:52} {output.name[:12]:12} {output.tensors:7} {output.differing:6} "
             f"{share(output):>15} {output.inputs:6} {output.scale:12.2e} {output.offset:13.0f} "

@@ -40,7 +40,6 @@ from slimspec.pipeline.steps import parse_steps
 
 PROFILES = {"ascendV1": "A0", "safe_tensor": "L0"}
 READ_AT = "model.layers.61."
-SEARCHES = ("awq", "flex_awq_ssz")
 
 
 @dataclass
@@ -81,7 +80,6 @@ class PipelineReport:
     cpu: Cpu = "amx"
     attend: str = "eager"
     w_method: str = MIN_MAX
-    searched: bool = False
     outputs: list[Compared] = field(default_factory=list)
 
 
@@ -108,7 +106,6 @@ def _run(case: Case, folder: Path, cpu: Cpu, attend: str) -> PipelineReport:
     if case.variant == "v0":
         _run_v0(case, folder, report)
     elif case.variant == "v1":
-        report.searched = any(s.get("type") in SEARCHES for s in case.steps)
         _run_v1(case, folder, report)
     else:
         raise NotRunError("no recipe")

@@ -62,7 +62,7 @@ def test_mx_weights_are_those_of_their_type_in_a_run() -> None:
 
 
 def test_weights_alone_meet_16_bit_inputs_in_16_bits() -> None:
-    """Integers of a row are multiplied by a float32 scale and rounded to float16 with the product."""
+    """The scale of a row is float32; weight and product are rounded to float16."""
     run = CalibrationLinear(
         Numerics(np.float16), {"l": Rule("l", "W8A16")}, Settings("v1"), methods=lambda n: 1
     )
