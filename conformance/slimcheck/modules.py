@@ -169,6 +169,7 @@ class Module:
             none = np.isnan(known)
             if none.any():
                 known = np.where(none, np.float32(np.nan), known)
+            known = np.asarray(known)  # arithmetic on an array of no dimension makes a scalar
             known.flags.writeable = False
             self._numbers[suffix] = known
         return known

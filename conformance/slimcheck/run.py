@@ -62,17 +62,12 @@ def run(
     """
     if "" in (directory, float_model):
         raise RunError("expected the name of a directory, found an empty one")
-    if tp is not None and not 1 <= tp <= _MAX_RANKS:
-        raise RunError(f"--tp {tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
-    _check_names(level, producer, (*select, *ignore))
     soc = _check_engines(consumers, soc)
-    if dask and level == "layout":
-        raise RunError("--dask spreads the scan of values: not with --level layout")
-    _check_numeric(level, float_model, sample)
     options = Options(
         level, producer, tuple(consumers), tuple(select), tuple(ignore), tensor, strict, tp,
         tuple(only_shards), threads, str(float_model) if float_model else None, sample, soc, dask,
     )  # fmt: skip
+    _check_options(options)
     try:
         waivers = [waiver for file in waive for waiver in read_waivers(file)]
         checkpoint = open_checkpoint(directory)
@@ -112,16 +107,26 @@ def _check_shards(checkpoint: Checkpoint, globs: Iterable[str]) -> None:
             raise RunError(f"--only-shards {glob!r}: {checkpoint.path} has no such file")
 
 
-def _check_numeric(level: str, float_model: str | Path | None, sample: str) -> None:
-    if (level == "numeric") != (float_model is not None):
+def _check_options(options: Options) -> None:
+    """Refuse what means nothing, before anything is read."""
+    if options.tp is not None and not 1 <= options.tp <= _MAX_RANKS:
+        raise RunError(f"--tp {options.tp}: expected a number of ranks, 1 to {_MAX_RANKS}")
+    if options.threads < 0:
+        raise RunError(f"--threads {options.threads}: expected 1 or more, or 0 for all processors")
+    _check_names(options.level, options.producer, (*options.select, *options.ignore))
+    if options.dask and options.level == "layout":
+        raise RunError("--dask spreads the scan of values: not with --level layout")
+    if (options.level == "numeric") != (options.float_model is not None):
         raise RunError("--level numeric and --float-model DIR go together")
-    if level == "numeric":
+    if options.level == "numeric":
         from slimcheck.numeric.sample import SampleError, parse
 
         try:
-            parse(sample)
+            parse(options.sample)
         except SampleError as error:
             raise RunError(str(error)) from None
+    elif options.sample != "all":
+        raise RunError(f"--sample {options.sample}: goes with --level numeric only")
 
 
 def _check_names(level: str, producer: str | None, globs: Iterable[str]) -> None:
@@ -160,12 +165,14 @@ def check_requests(requests: Sequence[str], *judged: str | Path) -> list[tuple[P
     """Return (file, form) of each `FORM=FILE`.
 
     Raises:
-        RunError: an unknown form, no file, one that cannot be written, or one in a directory
-            that is judged.
+        RunError: an unknown form, no file, one that cannot be written, one named twice, or one in
+            a directory that is judged.
     """
     found = [_request(request) for request in requests]
-    for file, _ in found:
+    for number, (file, _) in enumerate(found):
         _check_target(file, judged)
+        if any(file.resolve() == other.resolve() for other, _ in found[:number]):
+            raise RunError(f"--report: two reports into one file, {file}")
     return found
 
 

@@ -292,6 +292,8 @@ def test_level_and_float_model_go_together(models):
         run(VALID / case, float_model=models(RECIPES[case]))
     with pytest.raises(RunError, match="sample"):
         run(VALID / case, level="numeric", float_model=models(RECIPES[case]), sample="some")
+    with pytest.raises(RunError, match="--sample 3: goes with --level numeric only"):
+        run(VALID / case, sample="3")
 
 
 def test_float_model_that_is_quantized_is_refused():

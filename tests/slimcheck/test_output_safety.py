@@ -129,6 +129,12 @@ def test_check_leaves_nothing_behind(tmp_path: Path) -> None:
         check_requests([f"jsonl={tmp_path / 'report'}"], tmp_path)
 
 
+def test_two_reports_do_not_share_a_file(tmp_path: Path) -> None:
+    again = tmp_path / "." / "report"
+    with pytest.raises(RunError, match="two reports into one file"):
+        check_requests([f"jsonl={tmp_path / 'report'}", f"html={again}"])
+
+
 SHELL = "{python} -m {command} {redirect}; echo code $? >&2"
 
 

@@ -69,6 +69,31 @@ def test_only_the_shards_asked_for_are_read(damaged):
         run(damaged, only_shards=["absent-*"])
 
 
+def test_threads_are_not_negative(damaged):
+    with pytest.raises(RunError, match="--threads -1: expected 1 or more"):
+        run(damaged, threads=-1)
+
+
+@pytest.mark.parametrize("tag", ["BF16", "F16", "F32", "I8"])
+def test_numbers_of_a_tensor_without_dimension(tmp_path: Path, tag: str):
+    import numpy as np
+
+    from slimcheck.context import Context
+    from slimcheck.modules import modules
+    from slimspec.checkpoint.dtypes import numpy_dtype
+    from slimspec.checkpoint.writer import CheckpointWriter
+
+    with CheckpointWriter(tmp_path / "q", profile="A1", model_quant_type="W8A8") as writer:
+        writer.write("x.input_scale", np.ones((), numpy_dtype(tag)), "W8A8")
+    checkpoint = open_checkpoint(tmp_path / "q")
+    (module,) = modules(Context(checkpoint, checkpoint, "whole", "A1"))
+    found = module.numbers("input_scale")
+    assert found.shape == ()
+    assert found.dtype == np.float32
+    assert found == 1
+    assert not found.flags.writeable
+
+
 def test_unreadable_weight_is_named(damaged, monkeypatch):
     from slimcheck import lots
     from slimspec.checkpoint import directory
