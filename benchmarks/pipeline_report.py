@@ -1,12 +1,15 @@
 """Print how much of each recorded directory our pipeline makes from text alone.
 
-    python -m benchmarks.pipeline_report [--case PART]
+    python -m benchmarks.pipeline_report [--case PART] [--torch]
 
 Only the recipe, the texts and the float model go in. One row per directory of the producer:
 tensors, those that differ in a bit, the share of equal integers, the largest difference of an
 input_scale (relative) and of an input_offset, and of a float tensor (relative to its largest
 value). Recipes outside the pipeline follow with the reason. The oracle is $SLIMSPEC_ORACLE or
 ../shared/oracle.
+
+With --torch, products, attention, angles and powers are those of the installed torch: what still
+differs then is no matter of a library's last digits.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "oracle"))
 
 from oracle_replay import find_cases, oracle_root
 from pipeline_cases import Compared, NotRunError, PipelineReport, run_pipeline
+from torch_library import torch_library
 
 from slimspec.checkpoint import CheckpointError
 
@@ -52,12 +57,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 5 if nothing was run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", default="", metavar="PART", help="only runs whose name has it")
+    parser.add_argument(
+        "--torch", action="store_true", help="let the torch of this machine do products and powers"
+    )
     options = parser.parse_args(arguments)
+    with torch_library() if options.torch else nullcontext():
+        return _report(options.case)
+
+
+def _report(part: str) -> int:
     done, left = 0, []
     print(HEADER)
     start = time.perf_counter()
     for path in find_cases(oracle_root()):
-        if options.case not in path.name:
+        if part not in path.name:
             continue
         try:
             report = run_pipeline(path)

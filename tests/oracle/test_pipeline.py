@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from oracle_replay.case import Case
 from pipeline_cases import NotRunError, PipelineReport, run_pipeline
+from torch_library import torch_library
 
 BITS = {"F32": 24, "F16": 11, "BF16": 8}
 SHARE = 0.999
@@ -107,3 +108,30 @@ def test_most_directories_come_out_bit_for_bit(oracle: Path) -> None:
     if not exact:
         pytest.skip("no such recipe in this oracle")
     assert len(exact) > 10
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v0_anti_m1_w8a8__llamas_fp16_as_fp32",
+        "v0_anti_m4_w8a8__llamas_fp16_as_fp32",
+        "v1_ao_itersmooth__qwen3s_fp32",
+    ],
+)
+def test_with_the_products_of_torch_float32_runs_agree_in_every_bit(
+    oracle: Path, name: str
+) -> None:
+    """A development check: what these runs differ in are last digits of torch's library.
+
+    It chooses orders by CPU; those of the recorded runs are of CPUs with AVX-512.
+    """
+    torch = pytest.importorskip("torch")
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("torch takes other orders on this CPU")
+    path = oracle / "checkpoints" / name
+    if not path.is_dir():
+        pytest.skip(f"no {name}")
+    with torch_library():
+        report = run_pipeline.__wrapped__(path)
+    assert [output.differing for output in report.outputs] == [0] * len(report.outputs)
