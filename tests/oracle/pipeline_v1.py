@@ -28,7 +28,6 @@ LABELS = {  # dtype and scope of weights and of activations -> type
 
 
 REASONS = {  # steps that are outside the pipeline
-    "quarot": "quarot online: rotations that are left to do at run time",
     "flatquant": "flatquant: transforms are trained",
     "autoround_quant": "autoround_quant: rounding is trained",
 }
@@ -56,8 +55,11 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
     globs = {k: step[k] for k in ("include", "exclude") if step.get(k)}
     if kind == "linear_quant":
         return {"step": "quantize", **_linear(step["qconfig"]), **globs}
-    if kind == "quarot" and not step.get("online"):
-        return {"step": "rotate", "block_size": step.get("block_size", -1)}
+    if kind == "quarot":
+        online = {"online": True, "max_tp_size": step.get("max_tp_size", 4)}
+        online["down_proj_layers"] = step.get("down_proj_online_layers", [])
+        more = online if step.get("online") else {}
+        return {"step": "rotate", "block_size": step.get("block_size", -1), **more}
     if kind in SMOOTHING:
         kinds = step.get("enable_subgraph_type")
         found = {

@@ -34,6 +34,8 @@ def attention_metadata(calibration: Calibration, profile: str) -> dict[str, Any]
     if calibration.rotation is not None and profile == WITH_OPTIONAL:
         path = f"{OPTIONAL}/{ROTATION_FILE}"
         metadata["optional"] = {"quarot": {"rotation_map": {ROTATION: path}}}
+    if calibration.online is not None:
+        metadata["metadata"] = calibration.online.metadata()
     return metadata
 
 
@@ -50,6 +52,8 @@ def write_additions(
     weights = calibration.weights
     if calibration.rotation is not None and profile == WITH_OPTIONAL:
         writer.write_optional(ROTATION_FILE, {ROTATION: calibration.rotation})
+    for name, matrix in calibration.online.tensors() if calibration.online else ():
+        writer.write(name, matrix, None)
     for name, _ in weights.added():
         if name.rpartition(".")[0] not in quantized:
             writer.write(name, weights.stored(name), "FLOAT")

@@ -46,6 +46,7 @@ from .calibration.source import FoldedWeights
 from .fallback import Sensitivity, measure
 from .recipe import KEEP, Rule
 from .rotate_model import rotate_model, widen_mtp
+from .rotate_online import OnlineRotations
 from .service import ServiceRun
 from .smooth_model import Subgraph, add_norm_biases, smooth_layer
 from .solvers import WeightSolver
@@ -70,6 +71,7 @@ class Calibration:
         communication: what simulated ranks sent, by row-parallel linear.
         reached: dtype of the input of each linear that one passed while its weight was made.
         made: weights that GPTQ made of the inputs of the one-click service.
+        online: rotations that are left to the engine.
     """
 
     weights: FoldedWeights
@@ -83,6 +85,7 @@ class Calibration:
     communication: dict[str, Communication] = field(default_factory=dict)
     reached: dict[str, np.dtype[Any]] = field(default_factory=dict)
     made: dict[str, IntegerWeight] = field(default_factory=dict)
+    online: OnlineRotations | None = None
 
 
 class CalibrationRun:

@@ -28,6 +28,7 @@ from .quantize import Plan, open_float, quantize_directory
 from .quantize_config import Bar, Done, no_bar
 from .recipe import KEEP, Rule, model_quant_type, mtp_layers
 from .rotate_model import rotate_model, widen_mtp
+from .rotate_online import rotate_online
 from .select import service_linears
 from .steps import Steps
 
@@ -133,6 +134,9 @@ def _calibrate(
         raise CheckpointError("steps: some need calibration text: give calib_file or calib_texts")
     if not steps.needs_texts:
         calibration = _data_free(float_model, settings)
+        if steps.online:
+            architecture = read_architecture(float_model.config, str(float_model.path))
+            calibration.online = rotate_online(calibration.weights, architecture, steps.online)
         if steps.rank:
             calibration.low_rank = split_model(calibration.weights, rules, steps.rank)
         return calibration

@@ -27,6 +27,7 @@ from .config import read_members
 from .low_rank import SUFFIX
 from .prune_model import PRUNED
 from .recipe import KEEP, Rule
+from .rotate_online import OnlineStep
 
 SCHEMA = "quantization_steps"
 HEAD = "lm_head"  # outside of the decoder layers that the service walks through
@@ -77,6 +78,7 @@ class Steps:
     one_pass: bool = True
     rotation: int = 0
     defects: bool = False
+    online: OnlineStep | None = None
     smoothing: SmoothStep | None = None
     keys: KeyStep | None = None
     linears: tuple[LinearStep, ...] = ()
@@ -177,6 +179,11 @@ def parse_steps(value: Any, where: str = "steps") -> Steps:
     _check_activations(steps, where)
     if steps.rank:
         _check_branches(steps, where)
+    if steps.online and (steps.needs_texts or steps.rank or steps.producer != "A1"):
+        raise CheckpointError(
+            f"{where}: rotate: online: goes with quantize steps that need no calibration text, and "
+            "with producer A1"
+        )
     return steps
 
 
@@ -203,7 +210,7 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
     if kind == "svd":
         return replace(steps, rank=raw.get("rank", DEFAULT_RANK))
     if kind == "rotate":
-        return replace(steps, rotation=raw.get("block_size", -1))
+        return replace(steps, rotation=raw.get("block_size", -1), online=_online(raw, where))
     if kind == "smooth":
         return replace(steps, smoothing=_smoothing(raw, where))
     if kind == "kv_smooth":
@@ -219,6 +226,16 @@ def _add(steps: Steps, raw: Mapping[str, Any], where: str, all_steps: Sequence[A
         first=first,
     )
     return replace(steps, attention=heads)
+
+
+def _online(raw: Mapping[str, Any], where: str) -> OnlineStep | None:
+    """What a rotation leaves to the engine. Raises: CheckpointError: members without online."""
+    given = {k: v for k, v in _members(raw).items() if k in ("max_tp_size", "down_proj_layers")}
+    if raw.get("online"):
+        return OnlineStep(**given)
+    for member in given:
+        raise CheckpointError(f"{where}: {member}: has an effect with online true only")
+    return None
 
 
 def _check_written(label: str, producer: str, where: str) -> None:
