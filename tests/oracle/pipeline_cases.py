@@ -165,7 +165,7 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
         w_method=report.w_method,
         per_device=parallel.get("enable_per_device_quant", False),
         mix_cfg=recipe.get("mix_cfg") or {},
-        exponents=_exponents(anti.get("flex_config") or {}),
+        flex_config=anti.get("flex_config") or {},
         exact_sums=not parallel.get("enable_communication_quant", True),
         kv_sym=(cache or {}).get("kv_sym", True),
     )
@@ -177,11 +177,6 @@ def _run_v0(case: Case, folder: Path, report: PipelineReport) -> None:
         mixed = extra.mix and profile == "L0"  # that saver does not know the mix
         own = replace(plan, producer=profile, **(_plain(plan) if mixed else {}))
         report.outputs.append(_written(folder, own, output))
-
-
-def _exponents(flex: Mapping[str, float]) -> tuple[float, float] | None:
-    """alpha and beta; the tool searches both where one is missing."""
-    return (flex["alpha"], flex["beta"]) if {"alpha", "beta"} <= set(flex) else None
 
 
 def _found(value: Any, key: str) -> Any:

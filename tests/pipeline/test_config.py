@@ -18,7 +18,14 @@ from slimspec.pipeline.config import (
     parse_config,
     read_config,
 )
-from slimspec.pipeline.config_rules import CONFLICTS, check, choose, conflicts, needs_texts
+from slimspec.pipeline.config_rules import (
+    CONFLICTS,
+    check,
+    choose,
+    conflicts,
+    flex_exponents,
+    needs_texts,
+)
 
 TABLE = {  # seeds 001, table 1: name -> (type, default)
     "save_directory": ("string", ""),
@@ -264,3 +271,27 @@ def test_file_that_is_none_is_one_error(
 def test_missing_file_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"absent\.yaml"):
         read_config(tmp_path / "absent.yaml")
+
+
+def test_flex_config_gives_both_exponents_of_m6() -> None:
+    assert flex_exponents({}, "m1") is None
+    assert flex_exponents({"alpha": 0.75, "beta": 0}, "m6") == (0.75, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "method", "said"),
+    [
+        ({"alpha": 0.5, "beta": 0.5}, "m4", "anti_method m6 only"),
+        ({"alpha": 0.5}, "m6", "expected alpha and beta"),
+        ({"alpha": 0.5, "beta": 0.5, "gamma": 1}, "m6", "expected alpha and beta"),
+        ({"alpha": 0.5, "gamma": 1}, "m6", "expected alpha and beta"),
+        ({"alpha": 1.5, "beta": 0.5}, "m6", "from 0 to 1"),
+        ({"alpha": True, "beta": 0.5}, "m6", "from 0 to 1"),
+        ({"alpha": "0.5", "beta": 0.5}, "m6", "from 0 to 1"),
+    ],
+)
+def test_flex_config_that_is_no_pair_of_exponents_is_refused(
+    given: dict, method: str, said: str
+) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        flex_exponents(given, method)

@@ -6,7 +6,7 @@ from slimspec import layout
 from slimspec.checkpoint import CheckpointError, read_json
 from slimspec.cli.numbers import count, size_in_gib
 from slimspec.cli.progress import progress_bar
-from slimspec.cli.quantize_options import CALIBRATED, add_parameters, given_parameters
+from slimspec.cli.quantize_options import CALIBRATED, UNDERSCORED, add_parameters, given_parameters
 from slimspec.pipeline import recipe as recipes
 from slimspec.pipeline.config import read_members
 from slimspec.pipeline.quantize import DATA_FREE, STATIC, Plan, open_float, quantize_directory
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         return
     for name, default in CALIBRATED.items():
         if getattr(args, name) != default:
-            option = name if name in ("w_method", "kv_sym") else name.replace("_", "-")
+            option = name if name in UNDERSCORED else name.replace("_", "-")
             raise CheckpointError(f"--{option} goes with parameters like --w_bit only")
     if not (args.scheme or args.recipe) or args.out is None:
         raise CheckpointError(

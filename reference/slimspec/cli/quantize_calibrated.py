@@ -38,6 +38,7 @@ def run_calibrated(args: argparse.Namespace, given: dict[str, Any], recipe: Reci
         w_method=args.w_method,
         per_device=args.per_device,
         exact_sums=args.exact_sums,
+        flex_config=args.flex_config,
         mix_cfg=args.mix_cfg,
         kv_sym=args.kv_sym,
     )

@@ -20,6 +20,7 @@ CALIBRATED = {  # options that only a calibrated run has, with their defaults
     "w_method": MIN_MAX,
     "per_device": False,
     "exact_sums": False,
+    "flex_config": {},
     "mix_cfg": {},
     "kv_sym": True,
     "load_dtype": None,
@@ -28,6 +29,7 @@ CALIBRATED = {  # options that only a calibrated run has, with their defaults
     "max_tokens": 0,
     "sensitivity": False,
 }
+UNDERSCORED = ("w_method", "flex_config", "mix_cfg", "kv_sym")  # names of the field
 _PREFIX = "parameter_"  # of the names in the namespace: --group-size and --group_size are two
 
 
@@ -45,6 +47,8 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     add("--pdmix", action="store_true", help="W8A8_MIX: W8A8 and W8A8_DYNAMIC in one")
     add("--w_method", choices=W_METHODS, default=MIN_MAX,
         help="how weights of W8A16 and W4A16 are found (default: %(default)s)")  # fmt: skip
+    add("--flex_config", type=_object, default={}, metavar="OBJECT",
+        help='anti_method m6: {"alpha": 0.75, "beta": 0.1} instead of a search')  # fmt: skip
     add("--mix_cfg", type=_object, default={}, metavar="OBJECT",
         help='types of single linears: {"*.down_proj": "w8a8_dynamic", ..}')  # fmt: skip
     add("--kv_sym", type=_bool, default=True, metavar="BOOLEAN",

@@ -6,10 +6,12 @@ pytorch/llm_ptq/llm_ptq_tools/quant_config/quant_config_classes/config_utils.py:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from slimspec.checkpoint import CheckpointError
+from slimspec.checkpoint.errors import clip
 
 from .config import QuantizationConfig
 
@@ -197,3 +199,26 @@ def needs_texts(config: Config, choice: Choice) -> bool:
     static = choice.type in ("W8A8", "W8A8_MIX", "W8A8S")
     asked = config.anti_method or config.use_kvcache_quant or config.use_fa_quant
     return bool(static or asked or config.do_smooth)
+
+
+def flex_exponents(flex_config: Mapping[str, Any], anti_method: str) -> tuple[float, float] | None:
+    """Return alpha and beta of m6, None to search them.
+
+    Raises: CheckpointError: not both, no numbers between 0 and 1, or another method. Source:
+    msmodelslim pytorch/llm_ptq/anti_outlier/config.py:109-125.
+    """
+    if not flex_config:
+        return None
+    if anti_method != "m6":
+        raise CheckpointError("flex_config: has an effect with anti_method m6 only")
+    values = [flex_config.get(name) for name in ("alpha", "beta")]
+    if len(flex_config) != len(values) or not all(_is_share(value) for value in values):
+        raise CheckpointError(
+            f"flex_config: found {clip(json.dumps(dict(flex_config)), 60)}, "
+            "expected alpha and beta, each a number from 0 to 1"
+        )
+    return float(values[0]), float(values[1])  # type: ignore[arg-type]
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1

@@ -26,7 +26,7 @@ from .calibration.samples import encode_texts, read_texts
 from .calibration.settings import LOWBIT, CacheStep, Settings
 from .calibration.source import FoldedWeights, loaded_dtype
 from .config import MIN_MAX, QuantizationConfig
-from .config_rules import Choice, check, choose, low_rows, needs_texts
+from .config_rules import Choice, check, choose, flex_exponents, low_rows, needs_texts
 from .fallback import Sensitivity, last_linear, level, match_names, most_sensitive
 from .mix_cfg import check_mix, mixed_rules
 from .quantize import EMBEDDING, VARIANTS, Plan, lacks_head, open_float, quantize_directory
@@ -56,7 +56,7 @@ class Extra:
         longest: tokens of a text that are used, 0 for all.
         table: measure the sensitivity of every linear also where nothing asks for it.
         recipe: types by module instead of one for all.
-        exponents: alpha and beta of m6 (flex_config of AntiOutlierConfig); None searches them.
+        flex_config: alpha and beta of m6; without them they are searched.
         w_method: how weights are found: MinMax, GPTQ or HQQ.
         per_device: with use_reduce_quant, a reduce_scale for each device (enable_per_device_quant).
         exact_sums: with use_reduce_quant, only cut linears; what ranks send stays as it is
@@ -73,7 +73,7 @@ class Extra:
     longest: int = 0
     table: bool = False
     recipe: Recipe | None = None
-    exponents: tuple[float, float] | None = None
+    flex_config: Mapping[str, Any] = field(default_factory=dict)
     w_method: str = MIN_MAX
     per_device: bool = False
     exact_sums: bool = False
@@ -297,7 +297,7 @@ def settings_of(config: QuantizationConfig, extra: Extra, variant: Variant) -> S
         variant,
         act_method=config.act_method,
         anti_method=LOWBIT if config.do_smooth else config.anti_method,
-        exponents=extra.exponents,
+        exponents=flex_exponents(extra.flex_config, config.anti_method),
         w_bit=config.w_bit,
         w_sym=config.w_sym,
         cache=config.use_kvcache_quant,
