@@ -76,7 +76,10 @@ def problems(report, output) -> list[str]:
 def explained(kinds: set[str]) -> str:
     """Why steps are not reproducible from text; "" if they should be."""
     if "float_sparse" in kinds:
-        return "ADMM inverts a matrix of sums in 20 rounds: a weight at the edge may be kept or not"
+        return (
+            "ADMM inverts a matrix of sums and prunes in 20 rounds: a weight at the edge may be kept "
+            "or not; the producer itself, on another CPU, differs from the recording in as many"
+        )
     return ""
 
 
