@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -113,3 +115,11 @@ def test_fused_norm_weight_is_taken_over_by_the_linear() -> None:
     w, g = _normal(N, K).astype(np.float16), _normal(K).astype(np.float16)
     expected = w.astype(np.float32) * g.astype(np.float32)
     assert (fuse_norm(w, g) == expected.astype(np.float16)).all()
+
+
+def test_shift_of_a_consumer_is_the_sum_rounded_once() -> None:
+    rng = np.random.default_rng(8)
+    w, shift = rng.standard_normal((5, 90)).astype(np.float32), rng.standard_normal(90)
+    shift = shift.astype(np.float32)
+    exact = [np.float32(math.fsum(map(float, row))) for row in w.astype(np.float64) * shift]
+    assert shift_consumer(Affine(w, None), shift).bias.tolist() == exact

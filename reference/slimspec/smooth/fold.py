@@ -71,7 +71,8 @@ def shift_consumer(linear: Affine, shift: NDArray) -> Affine:
     A missing bias becomes zeros. Args: weight [n, k]; shift [k]. Source: math.md 8.1 (is_shift).
     """
     w, dtype = linear.weight, linear.weight.dtype
-    moved = to_dtype(as_float32(shift) @ as_float32(w).T, dtype)
+    exact = shift.astype(np.float64) @ w.astype(np.float64).T  # no order of sums shows in float32
+    moved = to_dtype(exact.astype(np.float32), dtype)
     bias = np.zeros(w.shape[0], dtype) if linear.bias is None else linear.bias
     return Affine(w, add(bias, moved, dtype))
 
