@@ -77,8 +77,8 @@ def explained(kinds: set[str]) -> str:
     """Why steps are not reproducible from text; "" if they should be."""
     if "float_sparse" in kinds:
         return (
-            "ADMM prunes in 20 rounds by a library's square roots and inverse: a weight at the edge "
-            "may be kept or not; the producer on another CPU differs from the recording as much"
+            "ADMM prunes in 20 rounds by a library's square roots and inverse: a weight at the edge"
+            " may be kept or not; the producer on another CPU differs from the recording as much"
         )
     return ""
 
