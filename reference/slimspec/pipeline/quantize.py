@@ -120,12 +120,10 @@ def quantize_directory(
     if not quantized and plan.scheme != "FLOAT" and nothing_else:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
     for name in sorted({rule.type for rule in quantized.values()}):
-        writers = layout.load(layout.base_label(name) or name).profiles
-        if plan.profile not in writers:
-            raise CheckpointError(
-                f"{source}: {name} is not written by producer {plan.profile}, only by "
-                f"{' and '.join(writers)}"
-            )
+        try:
+            layout.rules(name, plan.profile)
+        except layout.LayoutError as error:
+            raise CheckpointError(f"{source}: {error}") from None
     limit = int(plan.part_file_size * GIB) or None
     saturated: list[str] = []
     with CheckpointWriter(
