@@ -8,8 +8,11 @@ from slimcheck.context import Spec
 from slimspec.schemes.int4 import AXES, packing_of
 
 CUTS = ("weight", "weight_scale", "weight_scale_second", "scale_bias")
-_LEAST = 16  # elements of a group; no type has smaller ones, which would take more than the weight
-_FEW = 1 << 24  # elements of a weight: its groups may have any size
+# Elements of a group in a large weight, or its statistics would take far more than its bytes. Two
+# cuts make no smaller ones: below scales of 32 j columns and 16 chunks of a row they have at least
+# gcd(32, k / 16) elements, which is even as k is a multiple of 32.
+_LEAST = 2
+_FEW = 1 << 24  # elements of a weight that is not large
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,18 @@ def test_low_bits_of_one_scale_are_noted(said):
     assert "element [7, 0]" in found["VAL-007"][0].found
 
 
+@pytest.mark.parametrize("nan", [False, True])
+def test_nan_is_no_number_of_a_dtype(said, nan):
+    """Fifteen of sixteen must be numbers of bfloat16: with NaN among the others they are fewer."""
+    draft = Draft()
+    scales = draft.scales[UP.format(0)].reshape(-1)
+    others = scales.size // 16
+    scales.view(np.uint32)[:others] ^= np.uint32(4)
+    if nan:
+        scales[others : 2 * others] = np.nan
+    assert ("VAL-007" in said(draft)) is not nan
+
+
 def test_exponent_of_one_scale_is_noted(said):
     draft = Draft()
     draft.scales[UP.format(0)][7] *= np.float32(2.0**16)

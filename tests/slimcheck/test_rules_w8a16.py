@@ -95,3 +95,10 @@ def test_group_of_zeros_may_have_scale_0(builders, judge):
     draft.tensors[f"{Q0}.weight"][5, :16] = 0
     draft.tensors[f"{Q0}.weight_scale"][5, 0] = 0
     assert judge(draft).ids == set()
+
+
+def test_offsets_of_no_rows_are_no_bug(builders, judge):
+    draft = builders.make(**{"type_": "W8A16", **ASYMMETRIC})
+    draft.put("weight", np.zeros((0, 32), np.int8))
+    draft.put("weight_offset", ONES)
+    assert "W8A16-001" in judge(draft).ids

@@ -74,6 +74,14 @@ CASES = {
         lambda d: d.put("deq_scale", np.full(31, 0x3A000000)),
         {"W8A8-017"},
     ),
+    "deq_scale of two columns beside a bias": (
+        A0,
+        lambda d: (
+            d.put("bias", np.zeros(32, np.float32)),
+            d.put("deq_scale", np.full((32, 2), 0x3A000000)),
+        ),
+        {"NUM-003", "W8A8-012", "W8A8-017"},
+    ),
     "one deq_scale for all rows": (
         A0,
         lambda d: d.put("deq_scale", np.array([0x39800000], np.int64)),

@@ -114,11 +114,11 @@ def scales_are_of_one_dtype(ck: Context, module: Module) -> Iterator[Finding]:
 
 
 def _are_of(scale: Floats, half: bool) -> NDArray[np.bool_]:
-    """Which numbers float16 holds too, or bfloat16, the upper half of a float32."""
+    """Which are numbers of float16, or of bfloat16, the upper half of a float32; NaN is none."""
     if half:
         with np.errstate(all="ignore"):
             return np.asarray(scale.astype(np.float16).astype(np.float32) == scale)
-    return np.asarray((scale.view(np.uint32) & np.uint32(0xFFFF)) == 0)
+    return np.asarray(((scale.view(np.uint32) & np.uint32(0xFFFF)) == 0) & ~np.isnan(scale))
 
 
 @value_rule("VAL-008")

@@ -63,7 +63,7 @@ def group_size_is_described(ck: Context) -> Iterator[Finding]:
 def some_row_uses_both_ends(ck: Context, module: Module) -> Iterator[Finding]:
     offset = module.numbers("weight_offset")
     least, most = module.row_min, module.row_max
-    if offset is None or least is None or most is None or not offset.any():
+    if offset is None or least is None or most is None or not least.size or not offset.any():
         return
     if not ((least == -128) & (most == 127)).any():
         found = f"offsets, but rows within {int(least.min())} … {int(most.max())}"

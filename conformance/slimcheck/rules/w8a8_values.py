@@ -129,8 +129,9 @@ def _quant_bias(requirement: str, module: Module, ratio_dtypes: list[Any]) -> It
     wrong = np.logical_and.reduce([stored != want for want in wanted])
     if bias is not None:
         wrong &= np.isfinite(bias)  # NUM-001
-    if bias is not None and module.deq_scale is not None:
-        wrong &= usable(module, module.deq_scale)
+    scale = module.deq_scale
+    if bias is not None and scale is not None and scale.shape in ((1,), stored.shape):
+        wrong &= usable(module, scale)
     yield from wrong_elements(
         requirement, module, "quant_bias", wrong, _FOLDED,
         instead=wanted[0], note=_likely(stored, wrong, wanted[0], sums, offset),
