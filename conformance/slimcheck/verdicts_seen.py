@@ -166,6 +166,7 @@ def _nonzero(
 
 def _is_nonzero(context: "Context", tensor: str) -> bool:
     try:
-        return bool(np.any(context.checkpoint.tensor(tensor)))
+        with np.errstate(all="ignore"):  # a signalling NaN is not 0 either
+            return bool(np.any(context.checkpoint.tensor(tensor)))
     except CheckpointError:
         return False  # IDX-001 says so

@@ -94,6 +94,19 @@ def test_numbers_of_a_tensor_without_dimension(tmp_path: Path, tag: str):
     assert not found.flags.writeable
 
 
+def test_signalling_nan_in_an_offset_warns_of_nothing(tmp_path: Path):
+    import numpy as np
+
+    from slimspec.checkpoint.writer import CheckpointWriter
+
+    with CheckpointWriter(tmp_path / "q", profile="A0", model_quant_type="W8A16") as writer:
+        writer.write("x.weight", np.ones((1, 8), np.int8), "W8A16")
+        writer.write("x.weight_scale", np.ones((1, 1), np.float16), "W8A16")
+        offset = np.array([[0x7F800001]], np.uint32).view(np.float32)
+        writer.write("x.weight_offset", offset, "W8A16")
+    assert "W8A16-002" in {result.requirement.id for result in run(tmp_path / "q").failed}
+
+
 def test_unreadable_weight_is_named(damaged, monkeypatch):
     from slimcheck import lots
     from slimspec.checkpoint import directory

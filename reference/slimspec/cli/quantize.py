@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON: glob over module names -> [lowest, highest] input (static types)")  # fmt: skip
     add("--group-size", type=count, default=0, metavar="G",
         help="columns per group (default: none, or as the recipe says)")  # fmt: skip
-    add("--asymmetric", action="store_true", help="weights with an offset (W8A16 only)")
+    add("--asymmetric", action="store_true", help="weights with an offset (W8A16, W4A16)")
     add("--producer", choices=_PRODUCERS,
         help="profile to write (default: A1 if it has the type; a recipe has its own)")  # fmt: skip
     add("--include", metavar="GLOB", action="append", default=[],
