@@ -40,11 +40,13 @@ def idle(module: Module, shape: tuple[int, ...]) -> Mask | None:
     form = module.form
     if form is None:
         return None
-    n = form.shape[0]
+    n, k = form.shape
     if shape in ((1,), ()):
         rows = module.idle(1)
         return None if rows is None else np.full(shape, rows.all())
     columns = 1 if shape == (n,) else shape[1] if len(shape) == 2 and shape[0] == n else 0
+    if columns and not k:
+        return np.ones(shape, bool)
     still = module.idle(columns)
     return None if still is None else still.reshape(shape)
 

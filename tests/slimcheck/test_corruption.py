@@ -138,6 +138,15 @@ def test_low_bits_of_one_scale_are_noted(said):
     assert "element [7, 0]" in found["VAL-007"][0].found
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_weight_without_columns_has_no_scale(said, groups):
+    draft = Draft()
+    name = UP.format(0)
+    draft.codes[name] = draft.codes[name][:, :0]
+    draft.scales[name] = np.repeat(draft.scales[name], groups, axis=1)
+    assert f"{N * groups} of {N * groups} elements" in said(draft)["VAL-002"][0].found
+
+
 @pytest.mark.parametrize("nan", [False, True])
 def test_nan_is_no_number_of_a_dtype(said, nan):
     """Fifteen of sixteen must be numbers of bfloat16: with NaN among the others they are fewer."""
