@@ -55,8 +55,7 @@ def read(modules: Sequence[Module]) -> None:
 
 def _places(modules: Sequence[Module]) -> Iterator[_Place]:
     for module in modules:
-        for suffix in module.cls.tensors:
-            path, begin, end = module.place(suffix)
+        for suffix, (path, begin, end) in module.places.items():
             if 0 <= begin < end <= begin + _LARGEST:
                 yield _Place(path, begin, end, module, suffix)
 

@@ -94,12 +94,23 @@ class Module:
         """Relative path of the file that holds its lead."""
         return self.file(self.lead)
 
+    @kept
+    def places(self) -> dict[str, tuple[str, int, int]]:
+        """By suffix: the path of the file, and where the bytes begin and end there."""
+        checkpoint, found = self._context.checkpoint, {}
+        table = checkpoint.table
+        for suffix in self.cls.tensors:
+            row = table.index(self.tensor(suffix))
+            path = f"{checkpoint.path}/{table.file(row)}"
+            found[suffix] = path, int(table.begin[row]), int(table.end[row])
+        return found
+
     def sizes(self) -> Iterator[tuple[str, str, int]]:
         """(suffix, dtype, stored bytes) of each of its tensors."""
-        table = self._context.checkpoint.table
-        for suffix, spec in self.cls.tensors.items():
-            row = table.index(self.tensor(suffix))
-            yield suffix, spec.dtype, max(int(table.end[row] - table.begin[row]), 0)
+        for (suffix, spec), (_, begin, end) in zip(
+            self.cls.tensors.items(), self.places.values(), strict=True
+        ):
+            yield suffix, spec.dtype, max(end - begin, 0)
 
     @property
     def nbytes(self) -> int:
@@ -118,13 +129,6 @@ class Module:
 
     def file(self, suffix: str) -> str:
         return self._context.file_of(self.tensor(suffix))
-
-    def place(self, suffix: str) -> tuple[str, int, int]:
-        """Path of the file of one of its tensors, and where its bytes begin and end there."""
-        table = self._context.checkpoint.table
-        row = table.index(self.tensor(suffix))
-        path = f"{self._context.checkpoint.path}/{table.file(row)}"
-        return path, int(table.begin[row]), int(table.end[row])
 
     def hold(self, suffix: str, raw: NDArray[np.uint8]) -> None:
         """Take the bytes of a tensor, read already."""
@@ -253,7 +257,7 @@ class Module:
         """Let go of everything that was read."""
         for read in (self._raw, self._arrays, self._numbers, self._floats):
             read.clear()
-        for name in ("codes", "integers", "rows", "deq_scale"):
+        for name in ("codes", "integers", "rows", "deq_scale", "places"):
             self.__dict__.pop(name, None)
 
     @kept

@@ -27,7 +27,8 @@ from slimspec.checkpoint.stored import MAP_FROM
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
 Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
-Fitting = Callable[[frozenset[str]], Sequence[ValueRule]]  # the rules about some types
+# the rules about some types, and their requirements
+Fitting = Callable[[frozenset[str]], tuple[Sequence[ValueRule], frozenset[str]]]
 
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
 _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
@@ -97,8 +98,9 @@ def _fitting(rules: Rules) -> Fitting:
     """Return the function from the types of a module to its rules."""
 
     @cache
-    def fitting(types: frozenset[str]) -> Sequence[ValueRule]:
-        return [rule for rule, wanted in rules if not wanted or not types.isdisjoint(wanted)]
+    def fitting(types: frozenset[str]) -> tuple[Sequence[ValueRule], frozenset[str]]:
+        found = [rule for rule, wanted in rules if not wanted or not types.isdisjoint(wanted)]
+        return found, frozenset(rule.requirement for rule in found)
 
     return fitting
 
@@ -187,15 +189,15 @@ def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
 
 
 def _judge_module(context: Context, module: Module, job: Job, fitting: Fitting) -> None:
-    rules = fitting(module.types)
-    done = 0
+    rules, requirements = fitting(module.types)
     try:
-        for done, rule in enumerate(rules, 1):  # noqa: B007 - how many were asked
+        for rule in rules:
             job.findings += rule.check(context, module)
     except CheckpointError as error:
         tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
         job.findings.append(unreadable(tensors, error))
-    job.applied.update(rule.requirement for rule in rules[:done])
+        requirements = frozenset(r.requirement for r in rules[: rules.index(rule) + 1])
+    job.applied |= requirements
 
 
 def unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:
@@ -215,7 +217,7 @@ class _ReadAhead:
             return
         run = ("", 0, 0)
         for module in job.modules:
-            path, begin, end = module.place(module.lead)
+            path, begin, end = module.places[module.lead]
             if path == run[0] and 0 <= begin - run[2] <= _GAP:
                 run = (path, run[1], end)
                 continue
