@@ -19,7 +19,7 @@ from slimcheck.report import Report, html, markdown
 from slimcheck.report.lang import EN, ZH, said
 from slimcheck.report.phrases import english, in_chinese, phrase
 from slimcheck.report.terminal import print_report
-from slimcheck.report.view import blocks, reasons
+from slimcheck.report.view import blocks, reasons, serve
 from slimspec.data import folder
 from slimspec.golden import checkpoint_cases
 
@@ -79,6 +79,14 @@ def test_no_sentence_stays_english(chapter: str, tmp_path: Path) -> None:
         if not CHINESE.search(line):
             words = english(re.sub(r"\S*[._]\S*", "", line))  # without names
             assert NAMES.issuperset(words), line
+
+
+def test_command_is_not_translated_whatever_its_path_says(tmp_path: Path) -> None:
+    case = next(case for case in checkpoint_cases() if case.id == "dyn-001")
+    report = report_of(case.materialize(tmp_path / "W8A8 and W4A8: shape of 8 or 16"), case)
+    given = {v.consumer.partition("@")[0]: v for v in report.verdicts if v.serve}
+    assert serve(given["vllm-ascend"], ZH) == given["vllm-ascend"].serve
+    assert "or 16" in given["vllm-ascend"].serve
 
 
 @pytest.mark.slow

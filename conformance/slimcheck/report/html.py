@@ -24,6 +24,7 @@ from slimcheck.report.view import (
     conclusion,
     heading,
     reasons,
+    serve,
     unmatched,
 )
 
@@ -118,8 +119,8 @@ def _engines(report: Report, lang: str) -> Iterator[str]:
         for note in v.notes:
             yield f'<p class="soft">{text(words["note"])}: {text(said(note, lang))}</p>'
         if v.serve:
-            serve = f"<code>{text(said(v.serve, lang))}</code>"
-            yield f'<p class="soft">{text(words["serve with"])}: {serve}</p>'
+            start = f"<code>{text(serve(v, lang))}</code>"
+            yield f'<p class="soft">{text(words["serve with"])}: {start}</p>'
         yield "</div>"
     yield "</div>"
 

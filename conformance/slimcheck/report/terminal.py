@@ -22,6 +22,7 @@ from slimcheck.report.view import (
     conclusion,
     heading,
     reasons,
+    serve,
     unmatched,
     worst,
 )
@@ -151,11 +152,11 @@ def _print_line(line: Text, console: Console) -> None:
 
 def _print_advice(verdict: Verdict, console: Console, lang: str) -> None:
     words = WORDS[lang]
-    lines = [(words["note"], note) for note in verdict.notes]
+    lines = [(words["note"], said(note, lang)) for note in verdict.notes]
     if verdict.serve:
-        lines.append((words["serve with"], verdict.serve))
+        lines.append((words["serve with"], serve(verdict, lang)))
     for name, text in lines:
-        _print_line(Text(f"    {name}  {visible(said(text, lang))}", style="dim"), console)
+        _print_line(Text(f"    {name}  {visible(text)}", style="dim"), console)
 
 
 def _print_heading(report: Report, console: Console, lang: str) -> None:

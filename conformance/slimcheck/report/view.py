@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from slimcheck.consumers import consumers
 from slimcheck.engine import Result
 from slimcheck.findings import Group
 from slimcheck.report.lang import EN, WORDS, fix, said, title, visible, why
@@ -136,6 +137,12 @@ def conclusion(report: Report, lang: str = EN) -> tuple[str, str]:
 def reasons(verdict: Verdict, lang: str = EN) -> str:
     """Why an engine would do so, on one line."""
     return visible(WORDS[lang]["between"].join(said(each, lang) for each in verdict.reasons))
+
+
+def serve(verdict: Verdict, lang: str = EN) -> str:
+    """How to start the engine. A command stays as it is: a path may hold any words."""
+    engine = consumers()[verdict.consumer.partition("@")[0]]
+    return verdict.serve if "{dir}" in engine.serve else said(verdict.serve, lang)
 
 
 def unmatched(report: Report, lang: str = EN) -> list[str]:
