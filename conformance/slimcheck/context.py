@@ -152,6 +152,11 @@ class Context:
         return bool(shards) and all(shard.entries or not shard.defects for shard in shards)
 
     @cached_property
+    def paths(self) -> list[str]:
+        """Paths of the files of weights, in the order of the table."""
+        return [f"{self.checkpoint.path}/{name}" for name in self.checkpoint.table.files]
+
+    @cached_property
     def classes(self) -> list[ModuleClass]:
         looks, modules = self._looks()
         classes: dict[tuple[tuple[int, ...], bool], ModuleClass] = {}

@@ -97,11 +97,10 @@ class Module:
     @kept
     def places(self) -> dict[str, tuple[str, int, int]]:
         """By suffix: the path of the file, and where the bytes begin and end there."""
-        checkpoint, found = self._context.checkpoint, {}
-        table = checkpoint.table
+        table, paths, found = self._context.checkpoint.table, self._context.paths, {}
         for suffix in self.cls.tensors:
             row = table.index(self.tensor(suffix))
-            path = f"{checkpoint.path}/{table.file(row)}"
+            path = paths[table.file_ids[row]]
             found[suffix] = path, int(table.begin[row]), int(table.end[row])
         return found
 
