@@ -40,7 +40,7 @@ _turn = Lock()  # of threads with small modules
 # bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
 _COST = {"I8": 1, "F16": 1, "BF16": 1, "F32": 1}
 _IN_PIECES = frozenset({"F16", "BF16", "F32"})  # weights of which only statistics are looked at
-_UNPACKED = 16  # two codes a byte, counted by groups or, beside an unsummed scale_bias, in float32
+_UNPACKED = 8  # two codes a byte, counted by groups or, beside an unsummed scale_bias, in float32
 _WIDENED = 8
 
 
