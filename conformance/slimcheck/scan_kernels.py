@@ -12,6 +12,7 @@ from numba import njit
 BLOCK = 4096
 _CHUNK = 128  # values whose sum fits int16 and whose number fits uint8
 _ATOM = 64  # bytes of a group that are looked at together
+_MANY = 1024  # bytes whose sum of nibbles fits uint16
 _NEAR = 1 << 17  # bytes that are near when they are looked at again
 _LOW, _HIGH = np.int8(-126), np.int8(126)
 _NIBBLE, _SIGN, _FOUR, _ONE = np.uint8(15), np.uint8(8), np.uint8(4), np.uint8(1)
@@ -130,6 +131,22 @@ def lowest_nibbles(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _many_nibbles(x):  # type: ignore[no-untyped-def]
+    """Of _MANY bytes: (smallest, largest, sum) of the low nibbles, the same of the high ones."""
+    first_0, first_1, last_0, last_1 = _NIBBLE, _NIBBLE, np.uint8(0), np.uint8(0)
+    for i in range(_MANY):
+        even = np.uint8((x[i] & _NIBBLE) ^ _SIGN)
+        first_0, last_0 = min(first_0, even), max(last_0, even)
+        odd = np.uint8((x[i] >> _FOUR) ^ _SIGN)
+        first_1, last_1 = min(first_1, odd), max(last_1, odd)
+    sum_0 = sum_1 = np.uint16(0)
+    for i in range(_MANY):
+        sum_0 = np.uint16(sum_0 + np.uint16((x[i] & _NIBBLE) ^ _SIGN))
+        sum_1 = np.uint16(sum_1 + np.uint16((x[i] >> _FOUR) ^ _SIGN))
+    return first_0, last_0, sum_0, first_1, last_1, sum_1
+
+
+@njit(nogil=True, cache=True)
 def nibble_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
     """Fill the statistics of both nibbles of groups of k bytes.
 
@@ -141,6 +158,13 @@ def nibble_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
         first_0, first_1, last_0, last_1 = _NIBBLE, _NIBBLE, np.uint8(0), np.uint8(0)
         total_0 = total_1 = np.int64(0)
         at, stop = r * k, r * k + k
+        while at + _MANY <= stop:
+            found = _many_nibbles(x[at : at + _MANY])
+            first_0, last_0 = min(first_0, found[0]), max(last_0, found[1])
+            first_1, last_1 = min(first_1, found[3]), max(last_1, found[4])
+            total_0 += found[2]
+            total_1 += found[5]
+            at += _MANY
         while at + _ATOM <= stop:
             part = x[at : at + _ATOM]
             for i in range(_ATOM):

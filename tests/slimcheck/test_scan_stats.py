@@ -105,6 +105,21 @@ def test_nibbles_are_the_codes_taken_apart(n, groups, size, axis, begin, low, ji
     assert np.array_equal(found.blocks.high, blocks.high)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("groups", "size"), [(1, 1024), (2, 2100), (1, 5000), (3, 1500)])
+@pytest.mark.parametrize("value", [None, -8, 7])
+def test_long_groups_of_nibbles(forms, axis, groups, size, value):
+    rows, k = (4, groups * size) if axis == 0 else (2, 2 * groups * size)
+    codes = np.random.default_rng(size).integers(-8, 8, (rows, k)).astype(np.int8)
+    if value is not None:  # the largest sums there are
+        codes[:] = value
+    compiled, plain = forms(lambda: nibble_stats(pack_int4(codes, axis), axis, 9, groups))
+    assert same(compiled, plain)
+    cut = codes.reshape(rows, groups, -1).astype(int)
+    assert compiled.sums.tolist() == cut.sum(axis=2).tolist()
+    assert compiled.most.tolist() == cut.max(axis=2).tolist()
+
+
 def test_wider_groups_are_made_of_the_narrow_ones():
     codes = np.random.default_rng(5).integers(-128, 128, (4, 60), np.int8)
     fine = integer_stats(codes, groups=12)
