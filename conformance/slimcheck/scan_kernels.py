@@ -126,7 +126,7 @@ def lowest_nibbles(x):  # type: ignore[no-untyped-def]
             odd = np.uint8(odd + min(np.uint8((part[i] >> _FOUR) ^ _SIGN), _ONE))
         others += np.int64(even) + np.int64(odd)
     for i in range(whole, x.size):
-        others += ((x[i] & _NIBBLE) != _SIGN) + ((x[i] >> _FOUR) != _SIGN)
+        others += np.int64((x[i] & _NIBBLE) != _SIGN) + np.int64((x[i] >> _FOUR) != _SIGN)
     return 2 * x.size - others
 
 
