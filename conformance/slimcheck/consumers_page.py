@@ -1,4 +1,4 @@
-"""The page docs/consumers.md: `python -m slimcheck.consumers_page [DIRECTORY] > docs/consumers.md`.
+"""The page docs/consumers.md: `python -m slimcheck.consumers_page [ORACLE/checkpoints] > docs/consumers.md`.
 
 DIRECTORY holds checkpoints of a producer, one folder each; their verdicts become a table. Without
 one, the embedded golden checkpoints do.
@@ -27,7 +27,7 @@ _CONTAINERS = {
 _HEAD = """\
 # Which engine loads what
 
-Written by `python -m slimcheck.consumers_page DIRECTORY > docs/consumers.md`; do not edit.
+Written by `python -m slimcheck.consumers_page ORACLE/checkpoints > docs/consumers.md`; do not edit.
 The facts are data: `schemas/consumers/*.json`, one file an engine, each fact with its source and
 the versions and SoCs that it holds for.
 `slimcheck DIR --consumer NAME[@VERSION] --soc NAME --tp N` gives one verdict an engine:
