@@ -1,7 +1,7 @@
-"""The page docs/consumers.md: `python -m slimcheck.consumers_page [ORACLE/checkpoints] > docs/consumers.md`.
+"""The page docs/consumers.md: `python -m slimcheck.consumers_page DIR > docs/consumers.md`.
 
-DIRECTORY holds checkpoints of a producer, one folder each; their verdicts become a table. Without
-one, the embedded golden checkpoints do.
+DIR holds checkpoints of a producer, one folder each (`checkpoints` of the oracle); their verdicts
+become a table. Without one, the embedded golden checkpoints do.
 """
 
 import argparse
