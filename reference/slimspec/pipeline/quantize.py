@@ -119,11 +119,7 @@ def quantize_directory(
     nothing_else = calibration is None or not calibration.attention
     if not quantized and plan.scheme != "FLOAT" and nothing_else:
         raise CheckpointError(f"{source}: no linear to quantize (2-D float `.weight`)")
-    for name in sorted({rule.type for rule in quantized.values()}):
-        try:
-            layout.rules(name, plan.profile)
-        except layout.LayoutError as error:
-            raise CheckpointError(f"{source}: {error}") from None
+    _check_writer(source, {rule.type for rule in quantized.values()}, plan.profile)
     limit = int(plan.part_file_size * GIB) or None
     saturated: list[str] = []
     with CheckpointWriter(
@@ -215,6 +211,15 @@ def _group_size(plan: Plan, rules: Iterable[Rule]) -> int:
     if plan.rules is not None:
         return max((int(rule.options.get("group_size", 0)) for rule in found), default=0)
     return plan.recipe.group_size if plan.recipe else plan.group_size
+
+
+def _check_writer(source: str | Path, types: Iterable[str], profile: str) -> None:
+    """Refuse a type that the producer does not write."""
+    for name in sorted(types):
+        try:
+            layout.rules(name, profile)
+        except layout.LayoutError as error:
+            raise CheckpointError(f"{source}: {error}") from None
 
 
 def open_float(source: str | Path) -> Checkpoint:
