@@ -231,19 +231,3 @@ VECTORS: dict[str, Callable[[Case, Tensors], Outputs]] = {
     "v1_saver_on_w4a8_dynamic": v1_save_w4a8,
     "v1_saver_on_w8a8_static": v1_save_w8a8,
 }
-
-
-def _zero_of_either_sign(
-    case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray
-) -> np.ndarray:
-    """min(-0, 0) of torch is -0 in a lane of a vector and 0 beside it: so is an unsigned offset."""
-    signed = np.signbit(found) == np.signbit(expected)
-    lo = _input(case, tensors, "x_min" if "x_min" in case["in"] else "min_val")
-    lo = np.broadcast_to(lo, found.shape)
-    return (found == expected) & (signed | ((lo == 0) & np.signbit(lo)))
-
-
-BOUNDS = {
-    "legacy_linear_quantization_params": {"zero_point": (_zero_of_either_sign, 1.0)},
-    "v1_calculate_qparam_int_maxbound": {"offset": (_zero_of_either_sign, 1.0)},
-}

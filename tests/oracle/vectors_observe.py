@@ -92,7 +92,4 @@ def _unsigned_zero(x: np.ndarray) -> np.ndarray:
     return x + x.dtype.type(0)
 
 
-DECODE = {
-    "v1_fa3_per_head": {"min": _unsigned_zero, "max": _unsigned_zero},
-    "v1_recall_window": {"left": _unsigned_zero, "right": _unsigned_zero},
-}
+DECODE = {"v1_recall_window": {"left": _unsigned_zero, "right": _unsigned_zero}}

@@ -9,7 +9,7 @@ import numpy as np
 
 from slimspec.numeric import to_dtype
 from slimspec.quantize.affine import dequantize, dequantize_rows
-from slimspec.quantize.gptq import BLOCK, quantize_gptq
+from slimspec.quantize.gptq import quantize_gptq
 from slimspec.quantize.hqq import HqqOptions, optimize_hqq
 from slimspec.quantize.minmax import quantize_minmax
 from slimspec.quantize.ssz import STEPS, quantize_ssz
@@ -125,8 +125,7 @@ def _equal(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray
 
 def _one_code(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """min or max of the compensated weight moves by at most one code: scale by scale / top."""
-    bits = case["params"]["bit"] if "bit" in case["params"] else _bits(case)
-    top = 2 ** (bits - 1) - 1
+    top = 2 ** (case["params"]["bit"] - 1) - 1
     wide = expected.astype(np.float64)
     return np.abs(found.astype(np.float64) - wide) <= np.abs(wide) / top
 
@@ -134,18 +133,6 @@ def _one_code(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndar
 def _one_step(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """A zero point round_half_even(-min / scale) with min one code off moves by at most 1."""
     return np.abs(found.astype(np.float64) - expected.astype(np.float64)) <= 1
-
-
-def _later_blocks(close: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Exact, but for groups past the first block: their ranges carry errors of the factor."""
-
-    def same(case: Case, tensors: Tensors, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-        given = case["params"].get("ext", {})
-        size = given.get("group_size", 0)
-        later = size * np.arange(found.shape[-1]) >= given.get("block_size", BLOCK)
-        return (found == expected) | (later & close(case, tensors, found, expected))
-
-    return same
 
 
 def _codes_of_one_factor(
@@ -159,21 +146,14 @@ def _codes_of_one_factor(
 
 # The Hessian is a float32 matrix product and its inverse factor comes from LAPACK: both depend on
 # the library's order of sums. An entry of the factor that lies within that error of a rounding
-# boundary of a 16-bit dtype rounds the other way, and what follows in its row gets other errors to
-# carry: flipping a single entry, at a distance of 1e-5 and less, reproduces 6 of 15 cases that
-# differ, exactly. One flip changes up to 45 of 640 codes. Of 140 more cases recorded like these
-# 0.5 % of all codes differ, and up to 1.3 % in a selection as large as a quarter of this folder; of
-# 1740 ranges 2 move by more than a code.
+# boundary of a 16-bit dtype rounds the other way, which turns single codes (a flip of U[7, 7]
+# reproduces one recorded float16 case exactly). Integers agree on at least 99.5 %.
 BOUNDS = {
     "legacy_init_weight_quant_hessian": {
-        "o0": (_codes_of_one_factor, 0.98),
-        "o1": (_codes_of_one_factor, 0.98),
-        "o2": (_one_code, 0.99),
-        "o3": (_one_step, 0.99),
+        "o0": (_codes_of_one_factor, 0.995),
+        "o1": (_codes_of_one_factor, 0.995),
+        "o2": (_one_code, 1.0),
+        "o3": (_one_step, 1.0),
     },
-    "v1_WeightGptq": {
-        "q": (_equal, 0.995),
-        "scale": (_later_blocks(_one_code), 1.0),
-        "offset": (_later_blocks(_one_step), 1.0),
-    },
+    "v1_WeightGptq": {"q": (_equal, 0.995)},
 }
