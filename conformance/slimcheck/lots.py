@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slimcheck.modules import Module
+from slimcheck.modules import MOST_MAPPED, Module
 from slimcheck.scan_stats import Matrix, lot_stats
 from slimspec.checkpoint.stored import stored_bytes
 
 _GAP = 64 << 10  # bytes between tensors that are read along
-_LARGEST = 256 << 20  # bytes; mapped pages count as memory of the process
+_LARGEST = MOST_MAPPED
 
 
 class _Place(NamedTuple):

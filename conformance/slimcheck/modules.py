@@ -40,7 +40,7 @@ from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES
 
 Stats = TypeVar("Stats")
-_MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
+MOST_MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
 
 
@@ -240,7 +240,7 @@ class Module:
         table = self._context.checkpoint.table
         row = table.index(self.tensor(suffix))
         file = table.file(row)
-        large = table.end[row] - table.begin[row] > _MAPPED
+        large = table.end[row] - table.begin[row] > MOST_MAPPED
         try:
             return statistics(self._context.checkpoint.path / file if large else None)
         except OSError as error:

@@ -21,7 +21,10 @@ LEFT = 3  # so many are sorted directly
 
 
 def largest(x: NDArray, count: int) -> NDArray[np.int64]:
-    """Indices of the largest of each row, best first. Args: x (t, n). Returns: (t, count)."""
+    """Return the indices of the largest of each row, best first.
+
+    Args: x float (t, n) without NaN; count <= n. Returns: int64 (t, count).
+    """
     order = np.argsort(-x, axis=1, kind="stable")
     chosen = order[:, :count].copy()
     if 0 < count < x.shape[1]:
@@ -32,7 +35,7 @@ def largest(x: NDArray, count: int) -> NDArray[np.int64]:
 
 
 def select(scores: list[float], count: int) -> list[int]:
-    """Indices of the `count` largest scores, best first, by quickselect; 1 <= count."""
+    """Return the indices of the `count` largest scores, best first, by quickselect; 1 <= count."""
     items, nth = list(range(len(scores))), count - 1
     first, last = 0, len(items)
     while last - first > LEFT:

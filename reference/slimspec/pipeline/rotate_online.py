@@ -124,6 +124,3 @@ def turn_kronecker(w: NDArray, m: Matrix, n: Matrix) -> NDArray:
     blocks = as_float32(w).reshape(-1, len(m), len(n))  # (r, p, q)
     inner = as_float32(to_dtype(blocks @ right, w.dtype))
     return to_dtype(left.T @ inner, w.dtype).reshape(w.shape)
-
-
-__all__ = ["OnlineRotations", "OnlineStep", "rotate_online", "turn_kronecker"]
