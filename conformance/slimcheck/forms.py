@@ -7,6 +7,7 @@ from math import lcm
 from slimcheck.context import Spec
 from slimspec.schemes.int4 import AXES, packing_of
 
+SUMMED = ("quant_bias", "scale_bias")  # what is made of sums of the integers
 CUTS = ("weight", "weight_scale", "weight_scale_second", "scale_bias")
 # Elements of a group in a large weight, or its statistics would take far more than its bytes. Two
 # cuts make no smaller ones: below scales of 32 j columns and 16 chunks of a row they have at least
@@ -24,25 +25,24 @@ class Form:
         axis: along which two int4 codes share a byte; None: one code in each.
         groups: into how many groups of columns a row is cut, so that each lies below one element
             of the scales and one of scale_bias.
+        summed: whether sums of the integers are judged.
     """
 
     shape: tuple[int, int]
     axis: int | None
     groups: int
+    summed: bool
 
     @property
     def size(self) -> int:
         """Number of integers."""
         return self.shape[0] * self.shape[1]
 
-    @property
-    def of_rows(self) -> bool:
-        """Whether there is one code in each byte and one group in each row, and some of both."""
-        return self.axis is None and self.groups == 1 and self.size > 0
-
 
 @lru_cache(4096)
-def form_of(packing: tuple[str, ...], weight: Spec | None, *cuts: Spec | None) -> Form | None:
+def form_of(
+    packing: tuple[str, ...], summed: bool, weight: Spec | None, *cuts: Spec | None
+) -> Form | None:
     """Args: packing: how the layout packs the weight; cuts: what has columns for its groups."""
     if weight is None or weight.dtype != "I8" or len(weight.shape) != 2:
         return None
@@ -56,4 +56,4 @@ def form_of(packing: tuple[str, ...], weight: Spec | None, *cuts: Spec | None) -
     shapes = [spec.shape for spec in cuts if spec is not None and len(spec.shape) == 2]
     groups = lcm(*(c for m, c in shapes if m == n and 0 < c < k and k % c == 0))
     fine = n * k <= _FEW or k >= _LEAST * groups
-    return Form((n, k), axis, groups if groups and k % groups == 0 and fine else 1)
+    return Form((n, k), axis, groups if groups and k % groups == 0 and fine else 1, summed)

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
 from slimcheck.modules import MOST_MAPPED, Module
 from slimcheck.scan_stats import Matrix, lot_stats
 from slimspec.checkpoint.stored import stored_bytes
@@ -29,7 +27,7 @@ class _Place(NamedTuple):
 
 
 def read(modules: Sequence[Module]) -> None:
-    """Hand the modules the bytes of their tensors, and the statistics of int8 rows.
+    """Hand the modules the bytes of their tensors, and the statistics of their integers.
 
     What cannot be read so is left to the modules, which say what is wrong.
     """
@@ -44,11 +42,11 @@ def read(modules: Sequence[Module]) -> None:
         for place in extent:
             at = place.begin - begin
             place.module.hold(place.suffix, raw[at : place.end - begin])
-            form = place.module.form if place.suffix == "weight" else None
-            if form is not None and form.of_rows and form.size == place.end - place.begin:
-                matrices.append((place.module, Matrix(at, *form.shape, place.begin)))
+            matrix = place.module.matrix(at) if place.suffix == "weight" else None
+            if matrix is not None and matrix.nbytes == place.end - place.begin:
+                matrices.append((place.module, matrix))
         if matrices:
-            found = lot_stats(raw.view(np.int8), [matrix for _, matrix in matrices])
+            found = lot_stats(raw, [matrix for _, matrix in matrices])
             for (module, _), stats in zip(matrices, found, strict=True):
                 module.know(stats)
 

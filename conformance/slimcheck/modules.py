@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass, join
-from slimcheck.forms import CUTS, Form, form_of
+from slimcheck.forms import CUTS, SUMMED, Form, form_of
 from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
@@ -26,10 +26,10 @@ from slimcheck.scan_stats import (
     Groups,
     Integers,
     IntegerStats,
+    Matrix,
     byte_blocks,
     float_stats,
     integer_stats,
-    nibble_stats,
 )
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
@@ -195,7 +195,8 @@ class Module:
         """How its weight holds integers; None if it is no int8 matrix."""
         rule = self._weight_rule
         packing = rule.packing if rule is not None and self.packed else ()
-        return form_of(packing, *map(self.cls.tensors.get, CUTS))
+        summed = not self.cls.tensors.keys().isdisjoint(SUMMED)
+        return form_of(packing, summed, *map(self.cls.tensors.get, CUTS))
 
     @property
     def _weight_rule(self) -> TensorRule | None:
@@ -205,13 +206,18 @@ class Module:
     @kept
     def integers(self) -> IntegerStats | None:
         """Statistics of `codes` by groups; their blocks are those of the file."""
+        matrix = self.matrix(0)
+        if matrix is None:
+            return None
+        flat = self.array("weight").reshape(-1).view(np.uint8)
+        return self._read(lambda path: integer_stats(flat, matrix, path), "weight")
+
+    def matrix(self, at: int) -> Matrix | None:
+        """The integers of its weight, if that begins at `at` of some bytes."""
         form = self.form
         if form is None:
             return None
-        stored, begin, groups = self.array("weight"), self.begin("weight"), form.groups
-        if form.axis is not None:
-            return nibble_stats(stored, form.axis, begin, groups)
-        return self._read(lambda path: integer_stats(stored, begin, path, groups), "weight")
+        return Matrix(at, self.begin("weight"), form.shape, form.axis, form.groups, form.summed)
 
     @property
     def blocks(self) -> Blocks:
@@ -266,17 +272,17 @@ class Module:
 
     @property
     def row_sum(self) -> Integers | None:
-        """int64 [n]: sum of each row of `codes`."""
-        return self.rows.sums[:, 0] if self.rows else None
+        """int64 [n]: sum of each row of `codes`; None also where no tensor is made of them."""
+        return self.rows.sums[:, 0] if self.rows and self.rows.sums is not None else None
 
     @property
-    def row_min(self) -> NDArray[np.int16] | None:
-        """int16 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
+    def row_min(self) -> NDArray[np.int8] | None:
+        """int8 [n]: smallest integer of each row of `codes` (127 for an empty row)."""
         return self.rows.least[:, 0] if self.rows else None
 
     @property
-    def row_max(self) -> NDArray[np.int16] | None:
-        """int16 [n]: largest integer of each row of `codes` (-128 for an empty row)."""
+    def row_max(self) -> NDArray[np.int8] | None:
+        """int8 [n]: largest integer of each row of `codes` (-128 for an empty row)."""
         return self.rows.most[:, 0] if self.rows else None
 
     def idle(self, columns: int) -> NDArray[np.bool_] | None:
@@ -285,7 +291,7 @@ class Module:
         None if there are no codes, or they do not make so many groups.
         """
         found = self.integers.over(columns) if self.integers else None
-        return (found.most <= 0) & (found.least >= 0) if found else None
+        return found.idle if found else None
 
     @kept
     def deq_scale(self) -> NDArray[np.float32] | None:

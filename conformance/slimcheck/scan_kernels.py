@@ -1,242 +1,224 @@
 """Compiled one-pass statistics of tensor bytes; importing this module imports numba.
 
 `scan_stats` chooses between these kernels and the plain form, and says what the numbers mean.
-LLVM fills a vector as the widest type of a loop asks: there is one loop for each width, over values
-that are in the cache by then. Intermediates are narrowed by hand (numba widens sums), and inner
-loops have a constant length: so they are vectorized.
+LLVM fills a vector as the widest type of a loop asks: there is one short loop for each width, over
+bytes that are in the cache by then. Places are unsigned, or numba would ask at every element
+whether it is counted from the end, and narrowed by hand, or numba would widen them.
 """
 
 import numpy as np
 from numba import njit
 
 BLOCK = 4096
-_CHUNK = 128  # values whose sum fits int16 and whose number fits uint8
-_ATOM = 64  # bytes of a group that are looked at together
-_MANY = 1024  # bytes whose sum of nibbles fits uint16
 _NEAR = 1 << 17  # bytes that are near when they are looked at again
+_FEW = 4096  # nibbles whose sum fits uint16
 _LOW, _HIGH = np.int8(-126), np.int8(126)
-_NIBBLE, _SIGN, _FOUR, _ONE = np.uint8(15), np.uint8(8), np.uint8(4), np.uint8(1)
+_SIGNS, _NIBBLE, _FOUR = np.uint8(0x88), np.uint8(15), np.uint8(4)
+WHOLE, APART, JOINT = -1, 0, 1  # integers of a byte; two of two rows; two neighbours
 
 
-@njit(nogil=True, cache=True)
-def _segment(x):  # type: ignore[no-untyped-def]
-    """Smallest, largest, sum, and number of values beyond ±126 of an int8 array."""
-    least = most = x[0]
-    for i in range(x.size):
-        v = x[i]
-        least = v if v < least else least
-        most = v if v > most else most
-    total = ends = np.int64(0)
-    whole = x.size // _CHUNK * _CHUNK
-    for at in range(0, whole, _CHUNK):
-        part = x[at : at + _CHUNK]
-        partial = np.int16(0)
-        for i in range(_CHUNK):
-            partial = np.int16(partial + np.int16(part[i]))
-        ends += _beyond(part)
-        total += partial
-    for i in range(whole, x.size):
-        total += x[i]
-        ends += x[i] < _LOW or x[i] > _HIGH
-    return least, most, total, ends
+@njit(nogil=True)
+def _extremes(x, at, size):  # type: ignore[no-untyped-def]
+    """Smallest and largest of `size` elements from `at` on."""
+    at = np.uint64(at)
+    least = most = x[at]
+    for i in range(np.uint64(size)):
+        least, most = min(least, x[at + i]), max(most, x[at + i])
+    return least, most
 
 
-@njit(nogil=True, cache=True)
-def _beyond(x):  # type: ignore[no-untyped-def]
-    """How many of _CHUNK values lie beyond ±126."""
-    count = np.uint8(0)
-    for i in range(_CHUNK):
-        count = np.uint8(count + (np.uint8(x[i] < _LOW) | np.uint8(x[i] > _HIGH)))
-    return count
+@njit(nogil=True)
+def _total(x, at, size):  # type: ignore[no-untyped-def]
+    """Sum of up to 2^24 int8."""
+    at, total = np.uint64(at), np.int32(0)
+    for i in range(np.uint64(size)):
+        total = np.int32(total + np.int32(x[at + i]))
+    return total
 
 
-@njit(nogil=True, cache=True)
-def int8_rows(x, k, base, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
-    """Fill the statistics of rows and of 4 KiB blocks; return how many values lie beyond ±126.
+@njit(nogil=True)
+def _beyond(x, at, size):  # type: ignore[no-untyped-def]
+    """How many of up to BLOCK int8 lie beyond ±126."""
+    at, count = np.uint64(at), np.uint16(0)
+    for i in range(np.uint64(size)):
+        v = x[at + i]
+        count = np.uint16(count + np.uint16(np.uint8(v < _LOW) | np.uint8(v > _HIGH)))
+    return np.int64(count)
 
-    Args: x int8: whole rows of k, the first at element `base` of the tensor; `lead` elements of the
-    tensor lie before its first whole block; sums int64 (0), least (127) and most (-128) int8 of
-    these rows; low (127), high (-128) int8 and ends (0) int64 of all blocks.
+
+@njit(nogil=True)
+def _int8_groups(x, at, k, sums, least, most):  # type: ignore[no-untyped-def]
+    """Fill the statistics of groups of k int8 from `at` on."""
+    for r in range(least.size):
+        least[r], most[r] = _extremes(x, at, k)
+        if sums.size:
+            total = np.int64(0)
+            for done in range(0, k, 1 << 24):
+                total += _total(x, at + done, min(k - done, 1 << 24))
+            sums[r] = total
+        at += k
+
+
+@njit(nogil=True)
+def _joint_extremes(x, at, size):  # type: ignore[no-untyped-def]
+    """Smallest and largest nibble of bytes, counted from -8 on."""
+    at, least, most = np.uint64(at), _NIBBLE, np.uint8(0)
+    for i in range(np.uint64(size)):
+        both = np.uint8(x[at + i] ^ _SIGNS)
+        low, high = np.uint8(both & _NIBBLE), np.uint8(both >> _FOUR)
+        least, most = min(least, min(low, high)), max(most, max(low, high))
+    return least, most
+
+
+@njit(nogil=True)
+def _apart_extremes(x, at, size):  # type: ignore[no-untyped-def]
+    """Smallest and largest of the low nibbles, and of the high ones, counted from -8 on.
+
+    The upper half of the smallest byte is the smallest upper half.
     """
-    beyond, at = np.int64(0), 0
-    for r in range(sums.size):
-        stop_row = at + k
-        while at < stop_row:
-            place = base + at
-            block = (place - lead) // BLOCK if place >= lead else -1
-            stop = min(lead + (block + 1) * BLOCK - base, stop_row)
-            first, last, total, count = _segment(x[at:stop])
+    at, least, most = np.uint64(at), np.uint8(255), np.uint8(0)
+    least_low, most_low = _NIBBLE, np.uint8(0)
+    for i in range(np.uint64(size)):
+        both = np.uint8(x[at + i] ^ _SIGNS)
+        low = np.uint8(both & _NIBBLE)
+        least, most = min(least, both), max(most, both)
+        least_low, most_low = min(least_low, low), max(most_low, low)
+    return least_low, most_low, np.uint8(least >> _FOUR), np.uint8(most >> _FOUR)
+
+
+@njit(nogil=True)
+def _nibble_total(x, at, k):  # type: ignore[no-untyped-def]
+    """Sum of the nibbles of k bytes, in two's complement."""
+    total = np.int64(-16 * k)
+    for done in range(0, k, _FEW // 2):
+        first, part = np.uint64(at + done), np.uint16(0)
+        for i in range(np.uint64(min(k - done, _FEW // 2))):
+            both = np.uint8(x[first + i] ^ _SIGNS)
+            part = np.uint16(part + np.uint16(np.uint8((both & _NIBBLE) + (both >> _FOUR))))
+        total += np.int64(part)
+    return total
+
+
+@njit(nogil=True)
+def _nibble_totals(x, at, k):  # type: ignore[no-untyped-def]
+    """Sums of the low and of the high nibbles of k bytes, in two's complement."""
+    lows = highs = np.int64(-8 * k)
+    for done in range(0, k, _FEW):
+        first, low, high = np.uint64(at + done), np.uint16(0), np.uint16(0)
+        for i in range(np.uint64(min(k - done, _FEW))):
+            both = np.uint8(x[first + i] ^ _SIGNS)
+            low = np.uint16(low + np.uint16(both & _NIBBLE))
+            high = np.uint16(high + np.uint16(both >> _FOUR))
+        lows += np.int64(low)
+        highs += np.int64(high)
+    return lows, highs
+
+
+@njit(nogil=True)
+def _joint_groups(x, at, k, sums, least, most):  # type: ignore[no-untyped-def]
+    """Fill the statistics of groups of 2k nibbles in k bytes."""
+    for r in range(least.size):
+        first, last = _joint_extremes(x, at, k)
+        least[r], most[r] = np.int8(first) - np.int8(8), np.int8(last) - np.int8(8)
+        if sums.size:
+            sums[r] = _nibble_total(x, at, k)
+        at += k
+
+
+@njit(nogil=True)
+def _apart_groups(x, at, k, groups, sums, least, most):  # type: ignore[no-untyped-def]
+    """Fill the statistics of groups of k low nibbles, of one row, and k high ones, of the next."""
+    for r in range(least.size // 2):
+        i = r // groups * 2 * groups + r % groups
+        j = i + groups
+        first_i, last_i, first_j, last_j = _apart_extremes(x, at, k)
+        least[i], most[i] = np.int8(first_i) - np.int8(8), np.int8(last_i) - np.int8(8)
+        least[j], most[j] = np.int8(first_j) - np.int8(8), np.int8(last_j) - np.int8(8)
+        if sums.size:
+            sums[i], sums[j] = _nibble_totals(x, at, k)
+        at += k
+
+
+@njit(nogil=True)
+def _blocks(x, at, size, place, counted, low, high, ends):  # type: ignore[no-untyped-def]
+    """Widen the statistics of blocks by int8 from `at` on, the first at `place` of their grid.
+
+    Args: counted: whether to count those beyond ±126; low (127), high (-128) int8 and ends (0)
+    int64 of all blocks. Returns: how many lie beyond ±126.
+    """
+    beyond, done = np.int64(0), 0
+    while done < size:
+        here = place + done
+        block = here // BLOCK if here >= 0 else -1
+        stop = min((block + 1) * BLOCK - place, size)
+        inside = 0 <= block < low.size
+        if inside:
+            least, most = _extremes(x, at + done, stop - done)
+            low[block], high[block] = min(low[block], least), max(high[block], most)
+        if counted:
+            count = _beyond(x, at + done, stop - done)
             beyond += count
-            sums[r] += total
-            least[r] = min(least[r], first)
-            most[r] = max(most[r], last)
-            if 0 <= block < low.size:
-                low[block] = min(low[block], first)
-                high[block] = max(high[block], last)
+            if inside:
                 ends[block] += count
-            at = stop
+        done = stop
     return beyond
 
 
 @njit(nogil=True, cache=True)
-def int8_lot(x, table, sums, least, most, low, high, ends, beyond):  # type: ignore[no-untyped-def]
-    """`int8_rows` of several matrices in x: their statistics one after another.
+def integer_lot(x, table, sums, least, most, low, high, ends, beyond):  # type: ignore[no-untyped-def]
+    """Fill the statistics of matrices of integers, those of one behind those of another.
 
-    Args: table int64 [m, 7]: where a matrix begins in x, its rows and columns, its lead, and where
-    its rows, and its blocks from where to where, begin in the statistics; beyond int64 [m].
+    Args:
+        x: uint8.
+        table: int64 [m, 11]: where a matrix begins in x, its rows there, bytes of a group, groups
+            in a row, how integers lie in the bytes (WHOLE, APART, JOINT), the place of its first
+            byte in the grid of blocks; from where to where its sums lie, where its least and most
+            begin, and from where to where its blocks lie.
+        sums: int64; least, most: int8.
+        low (127), high (-128): int8, and ends (0): int64, of blocks; beyond (0): int64 [m].
     """
+    signed = x.view(np.int8)
     for i in range(table.shape[0]):
-        at, n, k, lead, row, block, last = table[i]
-        r, b = slice(row, row + n), slice(block, last)
-        beyond[i] = int8_rows(
-            x[at : at + n * k], k, 0, lead, sums[r], least[r], most[r], low[b], high[b], ends[b]
-        )
-
-
-@njit(nogil=True, cache=True)
-def int8_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
-    """Fill the statistics of short rows of k int8: sums int64, least (127) and most (-128) int8."""
-    for r in range(sums.size):
-        first, last, total = least[r], most[r], np.int64(0)
-        at, stop = r * k, r * k + k
-        while at + _ATOM <= stop:
-            part = x[at : at + _ATOM]
-            for i in range(_ATOM):
-                first, last = min(first, part[i]), max(last, part[i])
-            partial = np.int16(0)
-            for i in range(_ATOM):
-                partial = np.int16(partial + np.int16(part[i]))
-            total += partial
-            at += _ATOM
-        for i in range(at, stop):
-            first, last = min(first, x[i]), max(last, x[i])
-            total += x[i]
-        least[r], most[r], sums[r] = first, last, total
+        at, rows, k, groups, packing, place, total, last_total, group, block, last = table[i]
+        row, two = k * groups, 2 if packing == APART else 1
+        step = max(_NEAR // row, 1)
+        b = slice(block, last)
+        for r in range(0, rows, step):
+            stop = min(r + step, rows)
+            begin, size = at + r * row, (stop - r) * row
+            g = slice(group + r * groups * two, group + stop * groups * two)
+            s = slice(total, total)
+            if last_total > total:
+                s = slice(total + r * groups * two, total + stop * groups * two)
+            if packing == APART:
+                _apart_groups(x, begin, k, groups, sums[s], least[g], most[g])
+            elif packing == JOINT:
+                _joint_groups(x, begin, k, sums[s], least[g], most[g])
+            else:
+                _int8_groups(signed, begin, k, sums[s], least[g], most[g])
+            beyond[i] += _blocks(
+                signed, begin, size, place + r * row, packing == WHOLE, low[b], high[b], ends[b]
+            )
 
 
 @njit(nogil=True, cache=True)
 def lowest_nibbles(x):  # type: ignore[no-untyped-def]
     """How many nibbles of uint8 are -8, which is 0 with its sign bit turned."""
-    others = np.int64(0)
-    whole = x.size // _ATOM * _ATOM
-    for at in range(0, whole, _ATOM):
-        part, even, odd = x[at : at + _ATOM], np.uint8(0), np.uint8(0)
-        for i in range(_ATOM):
-            even = np.uint8(even + min(np.uint8((part[i] & _NIBBLE) ^ _SIGN), _ONE))
-            odd = np.uint8(odd + min(np.uint8((part[i] >> _FOUR) ^ _SIGN), _ONE))
-        others += np.int64(even) + np.int64(odd)
-    for i in range(whole, x.size):
-        others += np.int64((x[i] & _NIBBLE) != _SIGN) + np.int64((x[i] >> _FOUR) != _SIGN)
-    return 2 * x.size - others
+    found = np.int64(0)
+    for done in range(0, x.size, _FEW):
+        first, count = np.uint64(done), np.uint16(0)
+        for i in range(np.uint64(min(x.size - done, _FEW))):
+            both = np.uint8(x[first + i] ^ _SIGNS)
+            low, high = np.uint8(both & _NIBBLE), np.uint8(both >> _FOUR)
+            count = np.uint16(count + np.uint16(np.uint8(low == 0) + np.uint8(high == 0)))
+        found += np.int64(count)
+    return found
 
 
 @njit(nogil=True, cache=True)
-def _many_nibbles(x):  # type: ignore[no-untyped-def]
-    """Of _MANY bytes: (smallest, largest, sum) of the low nibbles, the same of the high ones."""
-    first_0, first_1, last_0, last_1 = _NIBBLE, _NIBBLE, np.uint8(0), np.uint8(0)
-    for i in range(_MANY):
-        even = np.uint8((x[i] & _NIBBLE) ^ _SIGN)
-        first_0, last_0 = min(first_0, even), max(last_0, even)
-        odd = np.uint8((x[i] >> _FOUR) ^ _SIGN)
-        first_1, last_1 = min(first_1, odd), max(last_1, odd)
-    sum_0 = sum_1 = np.uint16(0)
-    for i in range(_MANY):
-        sum_0 = np.uint16(sum_0 + np.uint16((x[i] & _NIBBLE) ^ _SIGN))
-        sum_1 = np.uint16(sum_1 + np.uint16((x[i] >> _FOUR) ^ _SIGN))
-    return first_0, last_0, sum_0, first_1, last_1, sum_1
-
-
-@njit(nogil=True, cache=True)
-def nibble_groups(x, k, sums, least, most):  # type: ignore[no-untyped-def]
-    """Fill the statistics of both nibbles of groups of k bytes.
-
-    Codes are counted from -8 on, 0 to 15: two's complement with its sign bit turned. Args: x uint8;
-    sums int32, least and most uint8 [rows, 2, groups] of the low and of the high nibbles.
-    """
-    rows, _, groups = sums.shape
-    for r in range(rows * groups):
-        first_0, first_1, last_0, last_1 = _NIBBLE, _NIBBLE, np.uint8(0), np.uint8(0)
-        total_0 = total_1 = np.int64(0)
-        at, stop = r * k, r * k + k
-        while at + _MANY <= stop:
-            found = _many_nibbles(x[at : at + _MANY])
-            first_0, last_0 = min(first_0, found[0]), max(last_0, found[1])
-            first_1, last_1 = min(first_1, found[3]), max(last_1, found[4])
-            total_0 += found[2]
-            total_1 += found[5]
-            at += _MANY
-        while at + _ATOM <= stop:
-            part = x[at : at + _ATOM]
-            for i in range(_ATOM):
-                even = np.uint8((part[i] & _NIBBLE) ^ _SIGN)
-                first_0, last_0 = min(first_0, even), max(last_0, even)
-                odd = np.uint8((part[i] >> _FOUR) ^ _SIGN)
-                first_1, last_1 = min(first_1, odd), max(last_1, odd)
-            sum_0 = sum_1 = np.uint16(0)
-            for i in range(_ATOM):
-                sum_0 = np.uint16(sum_0 + np.uint16((part[i] & _NIBBLE) ^ _SIGN))
-                sum_1 = np.uint16(sum_1 + np.uint16((part[i] >> _FOUR) ^ _SIGN))
-            total_0 += sum_0
-            total_1 += sum_1
-            at += _ATOM
-        for i in range(at, stop):
-            even, odd = np.uint8((x[i] & _NIBBLE) ^ _SIGN), np.uint8((x[i] >> _FOUR) ^ _SIGN)
-            first_0, last_0 = min(first_0, even), max(last_0, even)
-            first_1, last_1 = min(first_1, odd), max(last_1, odd)
-            total_0 += even
-            total_1 += odd
-        row, g = r // groups, r % groups
-        least[row, 0, g], least[row, 1, g] = first_0, first_1
-        most[row, 0, g], most[row, 1, g] = last_0, last_1
-        sums[row, 0, g], sums[row, 1, g] = total_0, total_1
-
-
-@njit(nogil=True, cache=True)
-def int8_blocks(x, lead, first, stop, low, high, ends):  # type: ignore[no-untyped-def]
-    """Fill the extremes and ends of the whole blocks from `first` up to `stop` of int8.
-
-    Args: as for `int8_rows`; x is the whole tensor.
-    """
-    for block in range(first, stop):
-        part = x[lead + block * BLOCK : lead + (block + 1) * BLOCK]
-        least = most = part[0]
-        for i in range(BLOCK):
-            least, most = min(least, part[i]), max(most, part[i])
-        count = np.int64(0)
-        for at in range(0, BLOCK, _CHUNK):
-            count += _beyond(part[at : at + _CHUNK])
-        low[block], high[block], ends[block] = least, most, count
-
-
-@njit(nogil=True, cache=True)
-def int8_groups_and_blocks(x, k, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
-    """Like `int8_rows` for short rows; x is the whole tensor."""
-    done, step = 0, max(_NEAR // k, 1)
-    for r in range(0, sums.size, step):
-        stop = min(r + step, sums.size)
-        int8_groups(x[r * k : stop * k], k, sums[r:stop], least[r:stop], most[r:stop])
-        whole = max((stop * k - lead) // BLOCK, 0)
-        int8_blocks(x, lead, done, whole, low, high, ends)
-        done = max(done, whole)
-    beyond = ends.sum()
-    for i in range(min(lead, x.size)):
-        beyond += x[i] < _LOW or x[i] > _HIGH
-    for i in range(lead + low.size * BLOCK, x.size):
-        beyond += x[i] < _LOW or x[i] > _HIGH
-    return beyond
-
-
-@njit(nogil=True, cache=True)
-def nibble_groups_and_blocks(x, k, lead, sums, least, most, low, high, ends):  # type: ignore[no-untyped-def]
-    """`nibble_groups` of x uint8, the whole tensor, and the blocks of its bytes as int8."""
-    done, row = 0, k * sums.shape[2]
-    step = max(_NEAR // row, 1)
-    for r in range(0, sums.shape[0], step):
-        stop = min(r + step, sums.shape[0])
-        nibble_groups(x[r * row : stop * row], k, sums[r:stop], least[r:stop], most[r:stop])
-        whole = max((stop * row - lead) // BLOCK, 0)
-        int8_blocks(x.view(np.int8), lead, done, whole, low, high, ends)
-        done = max(done, whole)
+def byte_blocks(x, place, low, high):  # type: ignore[no-untyped-def]
+    """Widen the extremes of blocks by int8, the first at `place` of their grid."""
+    _blocks(x, 0, x.size, place, False, low, high, np.zeros(0, np.int64))
 
 
 @njit(nogil=True, cache=True)

@@ -4,9 +4,10 @@ Every value rule takes its numbers from here, so that the bytes are read once. L
 through compiled kernels (`scan_kernels`), small ones through the plain form: the same integers.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,162 +55,188 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Matrix:
+    """Integers [n, k] in an array of bytes.
+
+    Attributes:
+        at: where they begin there; begin: where they begin in their file, which is cut in blocks.
+        axis: along which two int4 codes share a byte; None: one integer in each.
+        groups: into how many groups of columns a row is cut, a divisor of k.
+        summed: whether sums are asked for.
+    """
+
+    at: int
+    begin: int
+    shape: tuple[int, int]
+    axis: int | None = None
+    groups: int = 1
+    summed: bool = True
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Rows and columns of its bytes."""
+        n, k = self.shape
+        return (n // 2, k) if self.axis == 0 else (n, k // 2 if self.axis == 1 else k)
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.stored)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has elements, and each of its groups bytes of its own."""
+        return self.nbytes > 0 and self.stored[1] % self.groups == 0
+
+
+@dataclass(frozen=True, slots=True)
 class IntegerStats:
     """Of the integers [n, k] of a weight, whose rows are cut into g equal groups of columns.
 
     Attributes:
-        sums: int32 or int64 [n, g].
-        least, most: int16 [n, g] (127 and -128 for an empty group).
-        beyond: number of integers past ±126.
+        least, most: int8 [n, g] (127 and -128 for an empty group).
+        sums: int64 [n, g]; None where nobody asked.
+        beyond: number of integers past ±126; 0 for int4.
         blocks: of the stored bytes.
         ends: int64, integers past ±126 of each block; empty for int4.
     """
 
-    sums: NDArray[Any]
-    least: NDArray[np.int16]
-    most: NDArray[np.int16]
+    least: NDArray[np.int8]
+    most: NDArray[np.int8]
+    sums: Integers | None
     beyond: int
     blocks: Blocks
     ends: Integers
 
     def over(self, columns: int) -> "Groups | None":
         """The same of so many wider groups of columns; None if the groups do not make those."""
-        n, groups = self.sums.shape
+        n, groups = self.least.shape
         if columns < 1 or groups % columns:
             return None
         if columns == groups:
-            return Groups(self.sums.astype(np.int64, copy=False), self.least, self.most)
-        shape = n, columns, groups // columns
-        return Groups(
-            self.sums.reshape(shape).sum(axis=2, dtype=np.int64),
-            self.least.reshape(shape).min(axis=2),
-            self.most.reshape(shape).max(axis=2),
-        )
+            return Groups(self.least, self.most, self.sums)
+        cut = n, columns, groups // columns
+        sums = None if self.sums is None else self.sums.reshape(cut).sum(axis=2)
+        least, most = self.least.reshape(cut).min(axis=2), self.most.reshape(cut).max(axis=2)
+        return Groups(least, most, sums)
 
 
 class Groups(NamedTuple):
-    """Sums int64, smallest and largest integers int16 [n, g] of groups of columns."""
+    """Smallest and largest integers int8 [n, g] of groups of columns, and sums int64."""
 
-    sums: Integers
-    least: NDArray[np.int16]
-    most: NDArray[np.int16]
+    least: NDArray[np.int8]
+    most: NDArray[np.int8]
+    sums: Integers | None
+
+    @property
+    def peak(self) -> NDArray[np.uint8]:
+        """uint8 [n, g]: largest magnitude, up to 128."""
+        least, most = np.abs(self.least), np.abs(self.most)  # that of -128 is 128 without its sign
+        return np.maximum(least.view(np.uint8), most.view(np.uint8))
+
+    @property
+    def span(self) -> NDArray[np.uint8]:
+        """uint8 [n, g]: from the smallest to the largest, up to 255."""
+        return self.most.view(np.uint8) - self.least.view(np.uint8)
+
+    @property
+    def idle(self) -> NDArray[np.bool_]:
+        """bool [n, g]: which hold nothing but zeros."""
+        return (self.most <= 0) & (self.least >= 0)
 
 
-_SHORT = 512  # elements: groups from here on are counted together with the blocks
-_WIDEST = (1 << 31) // 15  # nibbles whose sum fits int32
+class _Room:
+    """Room for the statistics of matrices, those of one behind those of another."""
+
+    def __init__(self, matrices: Sequence[Matrix]) -> None:
+        grids = [_grid(m.begin, m.nbytes, BLOCK) for m in matrices]
+        groups = [m.shape[0] * m.groups for m in matrices]
+        self._matrices = matrices
+        self._leads = [lead for lead, _ in grids]
+        self._groups = _ranges(groups)
+        self._sums = _ranges(n if m.summed else 0 for n, m in zip(groups, matrices, strict=True))
+        self._blocks = _ranges(count for _, count in grids)
+        size, blocks = self._groups[-1].stop, self._blocks[-1].stop
+        self.least, self.most = np.empty(size, np.int8), np.empty(size, np.int8)
+        self.sums = np.empty(self._sums[-1].stop, np.int64)
+        self.low, self.high = np.full(blocks, 127, np.int8), np.full(blocks, -128, np.int8)
+        self.ends = np.zeros(blocks, np.int64)
+        self.beyond = np.zeros(len(matrices), np.int64)
+
+    def entry(self, number: int, at: int, rows: int, first: int = 0) -> tuple[int, ...]:
+        """Say to the kernel that rows from `first` on of a matrix begin at x[at]."""
+        m, groups, sums = self._matrices[number], self._groups[number], self._sums[number]
+        width, done = m.stored[1], first * m.groups * (2 if m.axis == 0 else 1)
+        blocks, place = self._blocks[number], first * width - self._leads[number]
+        return (
+            at, rows, width // m.groups, m.groups, -1 if m.axis is None else m.axis, place,
+            sums.start + (done if m.summed else 0), sums.stop, groups.start + done,
+            blocks.start, blocks.stop,
+        )  # fmt: skip
+
+    def fill(self, x: NDArray[np.uint8], entries: Sequence[tuple[int, ...]]) -> None:
+        from slimcheck.scan_kernels import integer_lot
+
+        found = self.sums, self.least, self.most, self.low, self.high, self.ends, self.beyond
+        integer_lot(x, np.array(entries, np.int64), *found)
+
+    def stats(self) -> list[IntegerStats]:
+        """The statistics of each matrix."""
+        found = []
+        for number, m in enumerate(self._matrices):
+            groups, sums, b = self._groups[number], self._sums[number], self._blocks[number]
+            shape = m.shape[0], m.groups
+            blocks = Blocks(self._leads[number], BLOCK, self.low[b], self.high[b])
+            found.append(
+                IntegerStats(
+                    self.least[groups].reshape(shape),
+                    self.most[groups].reshape(shape),
+                    self.sums[sums].reshape(shape) if m.summed else None,
+                    int(self.beyond[number]),
+                    blocks,
+                    self.ends[b] if m.axis is None else self.ends[:0],
+                )
+            )
+        return found
 
 
-def integer_stats(
-    codes: NDArray[np.int8], begin: int = 0, path: Path | None = None, groups: int = 1
-) -> IntegerStats:
-    """Return the statistics of int8 [n, k] that starts at byte `begin` of its file.
+def _ranges(sizes: Iterable[int]) -> list[slice]:
+    return [slice(*pair) for pair in pairwise(accumulate(sizes, initial=0))]
 
-    Args: path: the file, to read it in pieces where `codes` are a map that is too large to touch;
-    groups: into how many groups a row is cut, a divisor of k.
+
+def lot_stats(x: NDArray[np.uint8], matrices: Sequence[Matrix]) -> list[IntegerStats]:
+    """Return the statistics of matrices in the bytes x, of one call."""
+    if not jit_pays(x.size) or not all(m.whole for m in matrices):
+        return [integer_stats(x[m.at : m.at + m.nbytes], m) for m in matrices]
+    room = _Room(matrices)
+    room.fill(x, [room.entry(i, m.at, m.stored[0]) for i, m in enumerate(matrices)])
+    return room.stats()
+
+
+def integer_stats(flat: NDArray[np.uint8], m: Matrix, path: Path | None = None) -> IntegerStats:
+    """Return the statistics of a matrix, of which `flat` are the bytes.
+
+    Args: path: the file, to read it in pieces where `flat` is a map that is too large to touch.
     """
-    (n, k), flat = codes.shape, codes.reshape(-1)
-    size = k // groups
-    lead, count = _grid(begin, flat.size, BLOCK)
-    low, high = np.full(count, 127, np.int8), np.full(count, -128, np.int8)
-    ends = np.zeros(count, np.int64)
-    if jit_pays(flat.size) and k:
-        from slimcheck.scan_kernels import int8_groups_and_blocks, int8_rows
-
-        sums = np.zeros(n * groups, np.int64)
-        least, most = np.full(n * groups, 127, np.int8), np.full(n * groups, -128, np.int8)
-        if size < _SHORT and path is None:
-            found = sums, least, most, low, high, ends
-            beyond = int(int8_groups_and_blocks(flat, size, lead, *found))
-        else:
-            beyond = 0
-            for at, piece in _pieces(flat, begin, path, size):
-                r = slice(at // size, (at + piece.size) // size)
-                rows = sums[r], least[r], most[r]
-                beyond += int(int8_rows(piece, size, at, lead, *rows, low, high, ends))
-    else:
-        cut = codes.reshape(n, groups, size)
-        sums = cut.sum(axis=2, dtype=np.int64)
-        least, most = cut.min(axis=2, initial=127), cut.max(axis=2, initial=-128)
-        far = (flat < -126) | (flat > 126)
-        beyond = int(np.count_nonzero(far))
-        if count:
-            view = _cut(flat, lead, count, BLOCK)
-            low, high = view.min(axis=1), view.max(axis=1)
-            ends = _cut(far, lead, count, BLOCK).sum(axis=1, dtype=np.int64)
-    shape, blocks = (n, groups), Blocks(lead, BLOCK, low, high)
-    wide = least.astype(np.int16).reshape(shape), most.astype(np.int16).reshape(shape)
-    return IntegerStats(sums.reshape(shape), *wide, beyond, blocks, ends)
+    if not jit_pays(flat.size) or not m.whole:
+        return _plain_stats(flat, m)
+    room, width = _Room([m]), m.stored[1]
+    for at, piece in _pieces(flat, m.begin, path, width):
+        room.fill(piece, [room.entry(0, 0, piece.size // width, at // width)])
+    return room.stats()[0]
 
 
-class Matrix(NamedTuple):
-    """An int8 [n, k], not empty, in an array of bytes."""
-
-    at: int  # where it begins there
-    n: int
-    k: int
-    begin: int  # where it begins in its file
-
-
-def lot_stats(x: NDArray[np.int8], matrices: Sequence[Matrix]) -> list[IntegerStats]:
-    """Return `integer_stats` of several matrices in x [...], of one call."""
-    if not jit_pays(x.size):
-        return [
-            integer_stats(x[m.at : m.at + m.n * m.k].reshape(m.n, m.k), m.begin) for m in matrices
-        ]
-    from slimcheck.scan_kernels import int8_lot
-
-    grids = [_grid(m.begin, m.n * m.k, BLOCK) for m in matrices]
-    rows = list(accumulate((m.n for m in matrices), initial=0))
-    places = list(accumulate((count for _, count in grids), initial=0))
-    columns = zip(matrices, grids, rows[:-1], pairwise(places), strict=True)
-    entries = [(m.at, m.n, m.k, lead, row, *cut) for m, (lead, _), row, cut in columns]
-    table = np.array(entries, np.int64)
-    sums, ends = np.zeros(rows[-1], np.int64), np.zeros(places[-1], np.int64)
-    least, most = np.full(rows[-1], 127, np.int8), np.full(rows[-1], -128, np.int8)
-    low, high = np.full(places[-1], 127, np.int8), np.full(places[-1], -128, np.int8)
-    beyond = np.zeros(len(matrices), np.int64)
-    int8_lot(x, table, sums, least, most, low, high, ends, beyond)
-    smallest, largest = least.astype(np.int16), most.astype(np.int16)
-    found = []
-    for entry, m, count in zip(entries, matrices, beyond.tolist(), strict=True):
-        lead, row, first, last = entry[3:]
-        r, blocks = slice(row, row + m.n), Blocks(lead, BLOCK, low[first:last], high[first:last])
-        extremes = smallest[r, None], largest[r, None]
-        found.append(IntegerStats(sums[r, None], *extremes, count, blocks, ends[first:last]))
-    return found
-
-
-def nibble_stats(
-    stored: NDArray[np.int8], axis: int, begin: int = 0, groups: int = 1
-) -> IntegerStats:
-    """Return the statistics of int4 codes that lie two in a byte, along an axis.
-
-    Args: stored int8 [n/2, k] (axis 0) or [n, k/2] (axis 1); begin: as for `integer_stats`;
-    groups: into how many groups a row of k codes is cut, a divisor of k.
-    """
-    (rows, columns), flat = stored.shape, stored.reshape(-1).view(np.uint8)
-    width = columns // groups  # bytes of a group
-    if not width or width * groups != columns or width > _WIDEST or not jit_pays(flat.size):
-        codes = unpack_int4(stored, axis)
-        plain, blocks = integer_stats(codes, groups=groups), byte_blocks(flat, begin)
-        return replace(plain, blocks=blocks, ends=np.zeros(0, np.int64))
-    from slimcheck.scan_kernels import nibble_groups_and_blocks
-
-    sums = np.empty((rows, 2, groups), np.int32)
-    least, most = np.empty(sums.shape, np.uint8), np.empty(sums.shape, np.uint8)
-    lead, count = _grid(begin, flat.size, BLOCK)
-    low, high, ends = np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, np.int64)
-    extremes = sums, least, most, low, high, ends
-    nibble_groups_and_blocks(flat, width, lead, *extremes)
-    blocks = Blocks(lead, BLOCK, low, high)
-    sums -= 8 * width
-    smallest, largest = least.astype(np.int16) - np.int16(8), most.astype(np.int16) - np.int16(8)
-    none, shape = np.zeros(0, np.int64), (2 * rows, groups)
-    if axis == 0:  # the nibbles are of two rows
-        sums, smallest, largest = (x.reshape(shape) for x in (sums, smallest, largest))
-    else:
-        sums, smallest, largest = sums.sum(axis=1), smallest.min(axis=1), largest.max(axis=1)
-    return IntegerStats(sums, smallest, largest, 0, blocks, none)
+def _plain_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
+    (n, k), blocks = m.shape, byte_blocks(flat, m.begin)
+    stored = flat.view(np.int8).reshape(m.stored)
+    codes = stored if m.axis is None else unpack_int4(stored, m.axis)
+    cut = codes.reshape(n, m.groups, k // m.groups)
+    least, most = cut.min(axis=2, initial=127), cut.max(axis=2, initial=-128)
+    sums = cut.sum(axis=2, dtype=np.int64) if m.summed else None
+    if m.axis is not None:
+        return IntegerStats(least, most, sums, 0, blocks, np.zeros(0, np.int64))
+    far = (codes.reshape(-1) < -126) | (codes.reshape(-1) > 126)
+    ends = _cut(far, blocks.lead, blocks.low.size, BLOCK).sum(axis=1, dtype=np.int64)
+    return IntegerStats(least, most, sums, int(np.count_nonzero(far)), blocks, ends)
 
 
 def lowest_codes(stored: NDArray[np.int8], packed: bool) -> int:
@@ -273,10 +300,10 @@ def byte_blocks(raw: NDArray[np.uint8], begin: int = 0) -> Blocks:
     lead, count = _grid(begin, raw.size, BLOCK)
     x = raw.view(np.int8)
     if jit_pays(raw.size):
-        from slimcheck.scan_kernels import int8_blocks
+        from slimcheck import scan_kernels
 
-        low, high, ends = np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count, int)
-        int8_blocks(x, lead, 0, count, low, high, ends)
+        low, high = np.full(count, 127, np.int8), np.full(count, -128, np.int8)
+        scan_kernels.byte_blocks(x, -lead, low, high)
         return Blocks(lead, BLOCK, low, high)
     view = _cut(x, lead, count, BLOCK)
     return Blocks(lead, BLOCK, view.min(axis=1), view.max(axis=1))

@@ -10,15 +10,29 @@ from hypothesis import strategies as st
 from slimcheck import scan_stats
 from slimcheck.scan_stats import (
     BLOCK,
+    Matrix,
     block_sums,
     byte_blocks,
     float_stats,
-    integer_stats,
+    lot_stats,
     lowest_codes,
-    nibble_stats,
 )
 from slimspec.checkpoint import stored
 from slimspec.pack import pack_int4
+
+
+def integer_stats(codes, begin=0, path=None, groups=1):
+    """Of int8 [n, k], one in each byte."""
+    matrix = Matrix(0, begin, codes.shape, None, groups)
+    return scan_stats.integer_stats(codes.reshape(-1).view(np.uint8), matrix, path)
+
+
+def nibble_stats(stored, axis, begin=0, groups=1):
+    """Of int4 codes, two in a byte along an axis."""
+    n, k = stored.shape
+    shape = (2 * n, k) if axis == 0 else (n, 2 * k)
+    matrix = Matrix(0, begin, shape, axis, groups)
+    return scan_stats.integer_stats(stored.reshape(-1).view(np.uint8), matrix)
 
 
 def same(a, b) -> bool:
@@ -125,9 +139,44 @@ def test_wider_groups_are_made_of_the_narrow_ones():
     fine = integer_stats(codes, groups=12)
     for columns in (1, 2, 3, 4, 6, 12):
         other = integer_stats(codes, groups=columns)
-        for one, two in zip(fine.over(columns), (other.sums, other.least, other.most), strict=True):
+        for one, two in zip(fine.over(columns), (other.least, other.most, other.sums), strict=True):
             assert np.array_equal(one, two)
     assert [fine.over(columns) for columns in (0, 5, 24)] == [None] * 3
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_peak_and_span_are_those_of_exact_integers(seed, ends):
+    codes = np.random.default_rng(seed).integers(-128, 128, (3, 12), np.int8)
+    if ends:
+        codes[0, 0], codes[1, :4], codes[2, 5] = -128, -3, 127
+    groups = integer_stats(codes, groups=3).over(3)
+    cut = codes.astype(int).reshape(3, 3, 4)
+    assert groups.peak.tolist() == np.abs(cut).max(axis=2).tolist()
+    assert groups.span.tolist() == (cut.max(axis=2) - cut.min(axis=2)).tolist()
+    assert groups.idle.tolist() == (~cut.any(axis=2)).tolist()
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_matrices_of_a_lot_are_counted_as_each_alone(seed):
+    rng = np.random.default_rng(seed)
+    raw, matrices, at = rng.integers(0, 256, 40000).astype(np.uint8), [], 0
+    for _ in range(rng.integers(1, 5)):
+        axis, groups = rng.choice([None, 0, 1]), int(rng.integers(1, 4))
+        n, k = 2 * int(rng.integers(1, 9)), 2 * groups * int(rng.integers(1, 120))
+        at += int(rng.integers(0, 99))
+        matrix = Matrix(at, at + 4096 - 40, (n, k), axis, groups, bool(rng.integers(2)))
+        matrices.append(matrix)
+        at += matrix.nbytes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_stats, "jit_pays", lambda size: True)
+        together = lot_stats(raw, matrices)
+        patch.setattr(scan_stats, "jit_pays", lambda size: False)
+        for found, m in zip(together, matrices, strict=True):
+            alone = scan_stats.integer_stats(raw[m.at : m.at + m.nbytes], m)
+            assert same(found, alone)
+            assert (found.sums is None) == (not m.summed)
 
 
 def test_sums_of_blocks_tell_bytes_apart():

@@ -19,7 +19,7 @@ from slimspec import layout
 _PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
 _BYTES = frozenset({"I8", "U8", "F8_E4M3"})
 _LEAST = 64  # elements of a weight that is compared with others
-_ROWS = 4  # whose sums, and that of all, tell most weights apart
+_SAMPLES = 512  # bytes that, with the extremes of the blocks, tell most weights apart
 _MOST_ENDS, _TIMES = 16, 3  # blocks of recorded weights have less than twice the mean
 _LAYER = re.compile(r"(.*?\.)(\d{1,6})(?:\.|\Z)")
 _LAYER_NORM = re.compile(r"(.*\.)(\d{1,6})\.([^.]+)")
@@ -102,21 +102,19 @@ def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
     if module.label is None or layout.base_label(module.label, ck.profile) == "FLOAT":
         return
     spec = module.cls.tensors["weight"]
-    rows = module.rows
     if len(spec.shape) != 2 or spec.shape[0] * spec.shape[1] < _LEAST:
         return
-    kind = f"{spec.dtype} {spec.shape}".encode()
-    if rows is not None:
-        if rows.least.min() == rows.most.max():
-            return
-        told = rows.sums[:_ROWS].tobytes() + rows.sums.sum().tobytes()
-    elif spec.dtype in FLOATS:
-        blocks = module.floats("weight").blocks
-        told = hashlib.blake2b(blocks.low.tobytes() + blocks.high.tobytes()).digest()
+    stats, stored = module.integers, module.array("weight").reshape(-1).view(np.uint8)
+    if stats is not None and stats.least.min() == stats.most.max():
+        return
+    told = hashlib.blake2b(f"{spec.dtype} {spec.shape}".encode(), digest_size=16)
+    told.update(stored[:: max(stored.size // _SAMPLES, 1)].tobytes())
+    if stats is None and spec.dtype not in FLOATS:
+        told.update(block_sums(stored).tobytes())
     else:
-        sums = block_sums(module.array("weight").reshape(-1).view(np.uint8))
-        told = hashlib.blake2b(sums.tobytes()).digest()
-    ck.fingerprints[module.name] = kind + told
+        blocks = module.blocks if stats is not None else module.floats("weight").blocks
+        told.update(blocks.low.tobytes() + blocks.high.tobytes())
+    ck.fingerprints[module.name] = told.digest()
     yield from ()
 
 

@@ -83,14 +83,12 @@ def rows_reach_the_end(ck: Context, module: Module) -> Iterator[Finding]:
     found = stats.over(columns) if form.shape[1] >= 2 * columns else None
     if found is None or scale.shape[0] != form.shape[0]:
         return
-    least, most = found.least, found.most
     top = 127 if module.base_label == "W8A16" else 7
     flat = offset is None or not offset.any()
-    reach = np.maximum(most, -least) if flat else most - least
+    reach = found.peak if flat else found.span
     wanted = _PEAK[top] if flat else 2 * top - _SLACK[top]
-    empty = (most == least) if not flat else reach == 0
     yield from wrong_elements(
-        "VAL-006", module, "weight_scale", (reach < wanted) & ~empty,
+        "VAL-006", module, "weight_scale", (reach < wanted) & (reach > 0),
         f"integers of the row or group that reach {wanted}" if flat else
         f"integers of the row or group that span {wanted}",
         values=reach, kind="peak",

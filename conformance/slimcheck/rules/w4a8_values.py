@@ -72,13 +72,13 @@ def first_level_is_int8(ck: Context, module: Module) -> Iterator[Finding]:
 def _peaks(module: Module) -> Integers | None:
     """int64 [n, k/g]: largest |code| of each group times its second scale, 0 for no scale."""
     stats, second = module.integers, module.numbers("weight_scale_second")
-    if stats is None or second is None or second.ndim != 2 or second.shape[0] != len(stats.sums):
+    if stats is None or second is None or second.ndim != 2 or second.shape[0] != len(stats.least):
         return None
     found = stats.over(second.shape[1])
-    if found is None or not stats.sums.size:
+    if found is None or not module.form or not module.form.size:
         return None
     whole = np.where(_second_level(second), second, np.float32(0)).astype(np.int64)
-    return whole * np.maximum(np.maximum(found.most, -found.least), 0)
+    return whole * found.peak
 
 
 @value_rule("W4A8-008")
@@ -149,9 +149,9 @@ def _level_sums(module: Module, chunks: int) -> Integers | None:
     None where the columns do not make so many chunks; a group whose scale is none counts nothing.
     """
     stats, second = module.integers, module.numbers("weight_scale_second")
-    if stats is None:
+    if stats is None or stats.sums is None:
         return None
-    sums = stats.sums.astype(np.int64)
+    sums = stats.sums
     if second is not None:
         peaks = _peaks(module)
         if peaks is None:

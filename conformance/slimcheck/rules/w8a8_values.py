@@ -204,9 +204,9 @@ def _per_tensor(module: Module) -> bool:
 
 def weak_rows(requirement: str, module: Module) -> Iterator[Finding]:
     """Rows that are not zero and stay below PEAK."""
-    if module.row_max is None or module.row_min is None or not module.row_max.size:
+    if module.rows is None or not module.rows.least.size:
         return
-    peak = np.maximum(module.row_max, -module.row_min)
+    peak = module.rows.peak[:, 0]
     wrong = (peak < PEAK) & (peak > 0)
     yield from wrong_rows(requirement, module, wrong, peak, "peak", f"{PEAK} or more")
 
