@@ -1,71 +1,83 @@
-"""Modules that lie together are read in few calls, and their integers counted in one.
+"""Modules that lie together are read in few calls, and their integers counted as they are read.
 
 Of small modules the calls would take longer than the bytes; in one long call without the
 interpreter lock, another thread judges what was read before.
 """
 
+import os
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
-from slimcheck.modules import MOST_MAPPED, Module
-from slimcheck.scan_stats import Matrix, lot_stats
-from slimspec.checkpoint.stored import stored_bytes
+import numpy as np
 
-_GAP = 64 << 10  # bytes between tensors that are read along
-_LARGEST = MOST_MAPPED
+from slimcheck.modules import Module
+from slimcheck.scan_stats import Matrix, lot_stats
+from slimspec.checkpoint.stored import MAP_FROM
+from slimspec.numeric.jit import jit_pays
+
+_ALIGNED = 64  # bytes
 
 
 class _Place(NamedTuple):
-    """Where a tensor lies."""
+    """Where a tensor lies, and its integers, if they can be counted as they are read."""
 
     path: str
     begin: int
-    end: int
+    size: int
     module: Module
     suffix: str
+    matrix: Matrix | None
 
 
 def read(modules: Sequence[Module]) -> None:
-    """Hand the modules the bytes of their tensors, and the statistics of their integers.
+    """Hand the modules the bytes of their small tensors, and the statistics of their integers.
 
     What cannot be read so is left to the modules, which say what is wrong.
     """
-    places = sorted(_places(modules), key=lambda place: place[:3])
-    for extent in _extents(places):
-        path, begin = extent[0].path, extent[0].begin
+    places = sorted(_places(modules), key=lambda place: place[:2])
+    if not jit_pays(sum(place.size for place in places)):
+        return
+    for path, found in groupby(places, key=attrgetter("path")):
+        own = list(found)
         try:
-            raw = stored_bytes(path, begin, extent[-1].end - begin)
-        except (OSError, ValueError):
+            handle = os.open(path, os.O_RDONLY)
+        except OSError:
             continue
-        matrices: list[tuple[Module, Matrix]] = []
-        for place in extent:
-            at = place.begin - begin
-            place.module.hold(place.suffix, raw[at : place.end - begin])
-            matrix = place.module.matrix(at) if place.suffix == "weight" else None
-            if matrix is not None and matrix.nbytes == place.end - place.begin:
-                matrices.append((place.module, matrix))
-        if matrices:
-            found = lot_stats(raw, [matrix for _, matrix in matrices])
-            for (module, _), stats in zip(matrices, found, strict=True):
-                module.know(stats)
+        try:
+            _count(handle, [place for place in own if place.matrix])
+            _gather(handle, [place for place in own if not place.matrix])
+        finally:
+            os.close(handle)
 
 
 def _places(modules: Sequence[Module]) -> Iterator[_Place]:
     for module in modules:
+        matrix = module.matrix
         for suffix, (path, begin, end) in module.places.items():
-            if 0 <= begin < end <= begin + _LARGEST:
-                yield _Place(path, begin, end, module, suffix)
+            counted = matrix if suffix == "weight" else None
+            if 0 <= begin < end and (counted or end - begin < MAP_FROM):
+                yield _Place(path, begin, end - begin, module, suffix, counted)
 
 
-def _extents(places: Sequence[_Place]) -> Iterator[list[_Place]]:
-    """Runs of places of one file without large gaps."""
-    run: list[_Place] = list(places[:1])
-    for before, place in pairwise(places):
-        near = place.path == before.path and 0 <= place.begin - before.end <= _GAP
-        if not near or place.end - run[0].begin > _LARGEST:
-            yield run
-            run = []
-        run.append(place)
-    if run:
-        yield run
+def _count(handle: int, places: Sequence[_Place]) -> None:
+    if not places:
+        return
+    found = lot_stats(handle, [place.matrix for place in places if place.matrix])
+    for place, stats in zip(places, found or (), strict=False):
+        place.module.know(stats)
+
+
+def _gather(handle: int, places: Sequence[_Place]) -> None:
+    from slimcheck.scan_kernels import gather
+
+    table, to = [], 0
+    for place in places:
+        table.append((place.begin, place.size, to))
+        to += -(-place.size // _ALIGNED) * _ALIGNED
+    raw = np.empty(to, np.uint8)
+    read = gather(handle, np.array(table, np.int64).reshape(-1, 3), raw)
+    raw.flags.writeable = False
+    for place, (_, size, at) in zip(places[:read], table, strict=False):
+        place.module.hold(place.suffix, raw[at : at + size])

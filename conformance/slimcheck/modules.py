@@ -5,6 +5,7 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -30,12 +31,14 @@ from slimcheck.scan_stats import (
     byte_blocks,
     float_stats,
     integer_stats,
+    lot_stats,
 )
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
+from slimspec.numeric.jit import jit_pays
 from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES
 
@@ -59,6 +62,7 @@ class Module:
         self._raw: dict[str, NDArray[np.uint8]] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._numbers: dict[str, NDArray[np.float32]] = {}
+        self._between: dict[str, tuple[float, float]] = {}
         self._floats: dict[str, FloatStats] = {}
 
     def __contains__(self, suffix: str) -> bool:
@@ -168,14 +172,27 @@ class Module:
             return None
         known = self._numbers.get(suffix)
         if known is None:
-            known = _widened(self.array(suffix), spec.dtype)
-            none = np.isnan(known)
-            if none.any():
-                known = np.where(none, np.float32(np.nan), known)
-            known = np.asarray(known)  # arithmetic on an array of no dimension makes a scalar
+            # arithmetic on an array of no dimension makes a scalar
+            known = np.asarray(_widened(self.array(suffix), spec.dtype))
+            between = np.nan, np.nan
+            with np.errstate(invalid="ignore"):
+                if known.size:
+                    between = float(known.min()), float(known.max())
+                if between[0] != between[0]:
+                    known = np.asarray(np.where(np.isnan(known), np.float32(np.nan), known))
             known.flags.writeable = False
-            self._numbers[suffix] = known
+            self._numbers[suffix], self._between[suffix] = known, between
         return known
+
+    def between(self, suffix: str) -> tuple[float, float]:
+        """Smallest and largest of `numbers`; NaN if one is, or if there are none."""
+        return (np.nan, np.nan) if self.numbers(suffix) is None else self._between[suffix]
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether it has a weight_offset of numbers of which some are not 0."""
+        offset = self.numbers("weight_offset")
+        return offset is not None and offset.size > 0 and self.between("weight_offset") != (0, 0)
 
     @kept
     def codes(self) -> NDArray[np.int8] | None:
@@ -206,18 +223,26 @@ class Module:
     @kept
     def integers(self) -> IntegerStats | None:
         """Statistics of `codes` by groups; their blocks are those of the file."""
-        matrix = self.matrix(0)
-        if matrix is None:
+        form, matrix = self.form, self.matrix
+        if form is None:
             return None
-        flat = self.array("weight").reshape(-1).view(np.uint8)
-        return self._read(lambda path: integer_stats(flat, matrix, path), "weight")
+        if matrix is not None and jit_pays(matrix.nbytes):
+            with suppress(OSError), open(self.places["weight"][0], "rb") as stream:
+                found = lot_stats(stream.fileno(), [matrix])
+                if found:
+                    return found[0]
+        matrix = Matrix(self.begin("weight"), form.shape, form.axis, form.groups, form.summed)
+        return integer_stats(self.array("weight").reshape(-1).view(np.uint8), matrix)
 
-    def matrix(self, at: int) -> Matrix | None:
-        """The integers of its weight, if that begins at `at` of some bytes."""
+    @property
+    def matrix(self) -> Matrix | None:
+        """The integers of its weight, if kernels can count them as they read the file."""
         form = self.form
         if form is None:
             return None
-        return Matrix(at, self.begin("weight"), form.shape, form.axis, form.groups, form.summed)
+        _, begin, end = self.places["weight"]
+        matrix = Matrix(begin, form.shape, form.axis, form.groups, form.summed)
+        return matrix if matrix.can_be_read and matrix.nbytes == end - begin else None
 
     @property
     def blocks(self) -> Blocks:
@@ -260,7 +285,7 @@ class Module:
 
     def release(self) -> None:
         """Let go of everything that was read."""
-        for read in (self._raw, self._arrays, self._numbers, self._floats):
+        for read in (self._raw, self._arrays, self._numbers, self._between, self._floats):
             read.clear()
         for name in ("codes", "integers", "rows", "deq_scale", "places"):
             self.__dict__.pop(name, None)
@@ -308,7 +333,9 @@ def _widened(x: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     if dtype == "F32":
         return x
     if dtype == "BF16":
-        return (x.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+        words = x.view(np.uint16).astype(np.uint32)
+        words <<= np.uint32(16)
+        return words.view(np.float32)
     with np.errstate(invalid="ignore"):
         return x.astype(np.float32)
 

@@ -24,9 +24,13 @@ from slimcheck.findings import Finding
 if TYPE_CHECKING:
     from slimcheck.context import Context
     from slimcheck.modules import Module
+    from slimcheck.stacks import Stack
 
 LayoutCheck = Callable[["Context"], Iterable[Finding]]
 ValueCheck = Callable[["Context", "Module"], Iterable[Finding]]
+
+# Of a stack of modules: whether the rule has no finding in any of its members.
+Clear = Callable[["Context", "Stack"], bool]
 
 WEIGHTS = frozenset({"whole", "part"})  # contexts that hold tensors
 ROOT = frozenset({"whole", "root"})  # contexts that hold config.json and the tokenizer
@@ -46,6 +50,7 @@ class LayoutRule:
 class ValueRule:
     requirement: str
     check: ValueCheck
+    clears: Clear | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +85,26 @@ def rule(
     return bind
 
 
-def value_rule(requirement: str) -> Callable[[ValueCheck], ValueCheck]:
+def value_rule(
+    requirement: str, *, by_row: bool = False, clears: Clear | None = None
+) -> Callable[[ValueCheck], ValueCheck]:
     """Bind a value check to a requirement id.
+
+    Args:
+        by_row: the rule judges each row by itself, so a stack as its members: it clears those where
+            it finds nothing in the stack.
+        clears: what clears a stack, of another rule.
 
     Raises:
         ValueError: the id already has a value rule.
     """
 
     def bind(check: ValueCheck) -> ValueCheck:
+        def silent(context: "Context", stack: "Stack") -> bool:
+            return not any(True for _ in check(context, stack))
+
         _refuse_second(requirement, _value_rules)
-        _value_rules[requirement] = ValueRule(requirement, check)
+        _value_rules[requirement] = ValueRule(requirement, check, silent if by_row else clears)
         return check
 
     return bind

@@ -22,6 +22,12 @@ def no_scale(x: Floats) -> Mask:
     return ~(np.isfinite(x) & (x >= 0))
 
 
+def are_scales(module: Module, suffix: str) -> bool:
+    """Whether all are finite and above 0: most are, and no element needs a look of its own."""
+    least, most = module.between(suffix)
+    return 0 < least <= most < np.inf
+
+
 def bare_zeros(module: Module, scale: NDArray[Any]) -> Mask:
     """Zeros of `scale` that scale an integer other than 0.
 
@@ -56,7 +62,7 @@ def not_above_zero(
 ) -> Iterator[Finding]:
     """Findings for elements of a scale that are none; `idle`: one that scales zeros may be 0."""
     scale = module.numbers(suffix)
-    if scale is not None:
+    if scale is not None and not are_scales(module, suffix):
         zeros = bare_zeros(module, scale) if idle else scale == 0
         yield from wrong_elements(
             requirement, module, suffix, no_scale(scale) | zeros, "finite, above 0"

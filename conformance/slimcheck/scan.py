@@ -7,7 +7,7 @@ the same report. Kernels and NumPy release the interpreter lock, so threads are 
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from slimcheck.findings import Finding
 from slimcheck.lots import read
 from slimcheck.modules import Module, modules
 from slimcheck.registry import ValueRule
+from slimcheck.stacks import stacks
 from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.stored import MAP_FROM
 
@@ -33,14 +34,16 @@ Fitting = Callable[[frozenset[str]], tuple[Sequence[ValueRule], frozenset[str]]]
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
 _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
 _JOB = 16 << 20  # modules are handed to a thread in lots of about so many bytes
+_SMALL_JOB = 64 << 20  # and small ones
 _GAP = 1 << 20  # bytes between weights that are read along
-_SMALL = 4 << 20  # bytes of modules that take more time in Python than in kernels
+_SMALL = 4 << 20  # bytes of a module, below: many are handed over and judged together
 _MOST_THREADS = 8
+_NONE: frozenset[str] = frozenset()
 _turn = Lock()  # of threads with small modules
 # bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
-_COST = {"I8": 1, "F16": 1, "BF16": 1, "F32": 1}
+_COST = {"F16": 1, "BF16": 1, "F32": 1}
 _IN_PIECES = frozenset({"F16", "BF16", "F32"})  # weights of which only statistics are looked at
-_UNPACKED = 8  # two codes a byte, counted by groups or, beside an unsummed scale_bias, in float32
+_UNPACKED = 8  # two codes a byte beside an unsummed scale_bias, in float32
 _WIDENED = 8
 
 
@@ -53,6 +56,11 @@ class Job:
     memory: int = 0
     findings: list[Finding] = field(default_factory=list)
     applied: set[str] = field(default_factory=set)
+
+    @property
+    def small(self) -> bool:
+        """Whether its modules take more time in Python than in kernels."""
+        return self.nbytes < _SMALL * len(self.modules)
 
 
 def select(context: Context, tensor: str | None, shards: Sequence[str]) -> list[Module]:
@@ -117,7 +125,7 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
         for suffix, dtype, size in module.sizes():
             job.nbytes += size
             job.memory += size * _cost(module, suffix, dtype, size)
-        if job.nbytes >= _JOB:
+        if job.nbytes >= (_SMALL_JOB if job.small else _JOB):
             yield job
             job = Job()
     if job.modules:
@@ -126,8 +134,9 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
 
 def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
     if suffix == "weight":
-        if module.packed:
-            return _UNPACKED
+        if module.form is not None:
+            beside = module.cls.shapes.get("scale_bias")
+            return _UNPACKED if beside == module.form.shape else 0
         if dtype in _IN_PIECES and size >= MAP_FROM:
             return 0
     return _COST.get(dtype, _WIDENED)
@@ -175,24 +184,45 @@ def _run_together(
 
 def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
-    small = job.nbytes < _SMALL * len(job.modules)
+    small = job.small
     read(job.modules)
     # threads that contend for the interpreter are slower together than one alone
     with _turn if small else nullcontext(), np.errstate(all="ignore"):  # the rules name damage
+        cleared = _cleared(context, job.modules, fitting) if small else {}
         for module in job.modules:
             try:
-                _judge_module(context, module, job, fitting)
+                _judge_module(context, module, job, fitting, cleared.get(module.name, _NONE))
             finally:
                 module.release()
     job.modules.clear()
     return job
 
 
-def _judge_module(context: Context, module: Module, job: Job, fitting: Fitting) -> None:
+def _cleared(
+    context: Context, modules: Sequence[Module], fitting: Fitting
+) -> dict[str, frozenset[str]]:
+    """By module: the requirements of rules that found nothing where they looked at many at once."""
+    found: dict[str, frozenset[str]] = {}
+    for stack in stacks(context, modules):
+        rules, _ = fitting(stack.types)
+        try:
+            silent = frozenset(
+                rule.requirement for rule in rules if rule.clears and rule.clears(context, stack)
+            )
+        except CheckpointError:  # the members say what cannot be read
+            continue
+        found |= dict.fromkeys((member.name for member in stack.members), silent)
+    return found
+
+
+def _judge_module(
+    context: Context, module: Module, job: Job, fitting: Fitting, cleared: Container[str]
+) -> None:
     rules, requirements = fitting(module.types)
     try:
         for rule in rules:
-            job.findings += rule.check(context, module)
+            if rule.requirement not in cleared:
+                job.findings += rule.check(context, module)
     except CheckpointError as error:
         tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
         job.findings.append(unreadable(tensors, error))

@@ -7,14 +7,20 @@ whether it is counted from the end, and narrowed by hand, or numba would widen t
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 BLOCK = 4096
-_NEAR = 1 << 17  # bytes that are near when they are looked at again
+NEAR = 1 << 18  # bytes that are read at once, and near when they are looked at again
+_LOOK = np.uint64(256)  # bytes that mostly tell that not all are the same
+UNSEEN, MIXED = np.int16(-1), np.int16(256)  # beside the bytes that a block may be made of
 _FEW = 4096  # nibbles whose sum fits uint16
 _LOW, _HIGH = np.int8(-126), np.int8(126)
 _SIGNS, _NIBBLE, _FOUR = np.uint8(0x88), np.uint8(15), np.uint8(4)
 WHOLE, APART, JOINT = -1, 0, 1  # integers of a byte; two of two rows; two neighbours
+
+_pread = types.ExternalFunction(  # of the C library
+    "pread", types.intp(types.intc, types.uintp, types.uintp, types.int64)
+)
 
 
 @njit(nogil=True)
@@ -140,23 +146,40 @@ def _apart_groups(x, at, k, groups, sums, least, most):  # type: ignore[no-untyp
 
 
 @njit(nogil=True)
-def _blocks(x, at, size, place, counted, low, high, ends):  # type: ignore[no-untyped-def]
-    """Widen the statistics of blocks by int8 from `at` on, the first at `place` of their grid.
+def _one_value(x, at, size):  # type: ignore[no-untyped-def]
+    """The byte, from 0 to 255, that all of uint8 from `at` on are; or MIXED."""
+    at, size = np.uint64(at), np.uint64(size)
+    first, done = x[at], np.uint64(0)
+    while done < size:
+        others, stop = np.uint8(0), min(done + _LOOK, size)
+        for i in range(done, stop):
+            others = np.uint8(others | (x[at + i] ^ first))
+        if others:
+            return MIXED
+        done = stop
+    return np.int16(first)
 
-    Args: counted: whether to count those beyond ±126; low (127), high (-128) int8 and ends (0)
-    int64 of all blocks. Returns: how many lie beyond ±126.
+
+@njit(nogil=True)
+def _blocks(x, signed, at, size, place, counted, values, ends):  # type: ignore[no-untyped-def]
+    """Complete what is known of blocks by bytes from `at` on, the first at `place` of their grid.
+
+    Args: x uint8; signed: the same as int8; counted: whether to count those beyond ±126; values
+    int16 (UNSEEN, a byte, or MIXED) and ends int64 (0) of all blocks. Returns: how many lie beyond
+    ±126.
     """
     beyond, done = np.int64(0), 0
     while done < size:
         here = place + done
         block = here // BLOCK if here >= 0 else -1
         stop = min((block + 1) * BLOCK - place, size)
-        inside = 0 <= block < low.size
-        if inside:
-            least, most = _extremes(x, at + done, stop - done)
-            low[block], high[block] = min(low[block], least), max(high[block], most)
+        inside = 0 <= block < values.size
+        if inside and values[block] != MIXED:
+            value = _one_value(x, at + done, stop - done)
+            same = values[block] == UNSEEN or values[block] == value
+            values[block] = value if same else MIXED
         if counted:
-            count = _beyond(x, at + done, stop - done)
+            count = _beyond(signed, at + done, stop - done)
             beyond += count
             if inside:
                 ends[block] += count
@@ -164,28 +187,60 @@ def _blocks(x, at, size, place, counted, low, high, ends):  # type: ignore[no-un
     return beyond
 
 
+@njit(nogil=True)
+def _read(handle, at, size, buffer, to):  # type: ignore[no-untyped-def]
+    """Read bytes of an open file from `at` on into a buffer, from `to` on; False if they end."""
+    while size > 0:
+        found = _pread(np.int32(handle), buffer.ctypes.data + to, np.uintp(size), at)
+        if found <= 0:
+            return False
+        at, to, size = at + found, to + found, size - found
+    return True
+
+
 @njit(nogil=True, cache=True)
-def integer_lot(x, table, sums, least, most, low, high, ends, beyond):  # type: ignore[no-untyped-def]
+def gather(handle, table, out):  # type: ignore[no-untyped-def]
+    """Read parts of an open file into uint8; table int64 [m, 3]: where, how many bytes, where to.
+
+    Returns: the number of the first that cannot be read, or m.
+    """
+    for i in range(table.shape[0]):
+        at, size, to = table[i]
+        if not _read(handle, at, size, out, to):
+            return i
+    return table.shape[0]
+
+
+@njit(nogil=True, cache=True)
+def integer_lot(handle, x, table, sums, least, most, values, ends, beyond, samples):  # type: ignore[no-untyped-def]
     """Fill the statistics of matrices of integers, those of one behind those of another.
 
     Args:
-        x: uint8.
-        table: int64 [m, 11]: where a matrix begins in x, its rows there, bytes of a group, groups
-            in a row, how integers lie in the bytes (WHOLE, APART, JOINT), the place of its first
-            byte in the grid of blocks; from where to where its sums lie, where its least and most
-            begin, and from where to where its blocks lie.
+        handle: an open file, read piece by piece into x, which holds NEAR and any row; or -1.
+        x: uint8; the bytes of all matrices, if there is no file.
+        table: int64 [m, 11]: where a matrix begins in the file or in x, its rows there, bytes of a
+            group, groups in a row, how integers lie in the bytes (WHOLE, APART, JOINT), the place
+            of its first byte in the grid of blocks; from where to where its sums lie, where its
+            least and most begin, and from where to where its blocks lie.
         sums: int64; least, most: int8.
-        low (127), high (-128): int8, and ends (0): int64, of blocks; beyond (0): int64 [m].
+        values (UNSEEN): int16, and ends (0): int64, of blocks; beyond (0): int64 [m].
+        samples (0): uint8 [m, s], bytes at equal distances.
+
+    Returns: the number of the first matrix that cannot be read, or m.
     """
     signed = x.view(np.int8)
     for i in range(table.shape[0]):
         at, rows, k, groups, packing, place, total, last_total, group, block, last = table[i]
         row, two = k * groups, 2 if packing == APART else 1
-        step = max(_NEAR // row, 1)
+        step = max(NEAR // row, 1)
         b = slice(block, last)
         for r in range(0, rows, step):
             stop = min(r + step, rows)
             begin, size = at + r * row, (stop - r) * row
+            if handle >= 0:
+                if not _read(handle, begin, size, x, 0):
+                    return i
+                begin = 0
             g = slice(group + r * groups * two, group + stop * groups * two)
             s = slice(total, total)
             if last_total > total:
@@ -197,8 +252,19 @@ def integer_lot(x, table, sums, least, most, low, high, ends, beyond):  # type: 
             else:
                 _int8_groups(signed, begin, k, sums[s], least[g], most[g])
             beyond[i] += _blocks(
-                signed, begin, size, place + r * row, packing == WHOLE, low[b], high[b], ends[b]
+                x, signed, begin, size, place + r * row, packing == WHOLE, values[b], ends[b]
             )
+            _sample(x, begin, size, r * row, max(rows * row // samples.shape[1], 1), samples[i])
+    return table.shape[0]
+
+
+@njit(nogil=True)
+def _sample(x, at, size, done, stride, found):  # type: ignore[no-untyped-def]
+    """Take bytes at multiples of `stride`, of x from `at` on, before which `done` bytes lie."""
+    for j in range((done + stride - 1) // stride, found.size):
+        if j * stride >= done + size:
+            return
+        found[j] = x[at + j * stride - done]
 
 
 @njit(nogil=True, cache=True)
@@ -216,9 +282,9 @@ def lowest_nibbles(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def byte_blocks(x, place, low, high):  # type: ignore[no-untyped-def]
-    """Widen the extremes of blocks by int8, the first at `place` of their grid."""
-    _blocks(x, 0, x.size, place, False, low, high, np.zeros(0, np.int64))
+def byte_blocks(x, place, values):  # type: ignore[no-untyped-def]
+    """Fill the values of blocks of uint8, the first at `place` of their grid."""
+    _blocks(x, x.view(np.int8), 0, x.size, place, False, values, np.zeros(0, np.int64))
 
 
 @njit(nogil=True, cache=True)

@@ -4,6 +4,7 @@ Every value rule takes its numbers from here, so that the bytes are read once. L
 through compiled kernels (`scan_kernels`), small ones through the plain form: the same integers.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimspec.checkpoint.stored import pieces
-from slimspec.numeric.jit import jit_pays
+from slimspec.numeric.jit import jit_enabled, jit_pays
 from slimspec.pack import unpack_int4
 
 BLOCK = 4096  # bytes that file systems and downloads lose together, aligned in the file
@@ -36,36 +37,33 @@ class Blocks:
     Attributes:
         lead: elements of the tensor before the first block.
         step: elements in a block.
-        low, high: smallest and largest element of each block, as stored integers.
+        constant: numbers of the blocks that hold one value only.
     """
 
     lead: int
     step: int
-    low: NDArray[Any]
-    high: NDArray[Any]
-
-    @property
-    def constant(self) -> Integers:
-        """Numbers of the blocks that hold one value only."""
-        return np.flatnonzero(self.low == self.high)
+    constant: Integers
 
     def element(self, block: int) -> int:
         """Flat position of the first element of a block."""
         return self.lead + block * self.step
 
 
+_SAMPLES = 256  # bytes of a weight by which, with its blocks, it is told from others
+_LONGEST = 1 << 24  # bytes of a row that is read into memory at once
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Integers [n, k] in an array of bytes.
+    """Integers [n, k] in a file.
 
     Attributes:
-        at: where they begin there; begin: where they begin in their file, which is cut in blocks.
+        begin: where they begin there; blocks are those of the file.
         axis: along which two int4 codes share a byte; None: one integer in each.
         groups: into how many groups of columns a row is cut, a divisor of k.
         summed: whether sums are asked for.
     """
 
-    at: int
     begin: int
     shape: tuple[int, int]
     axis: int | None = None
@@ -87,6 +85,11 @@ class Matrix:
         """Whether it has elements, and each of its groups bytes of its own."""
         return self.nbytes > 0 and self.stored[1] % self.groups == 0
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether kernels can count it as they read the file."""
+        return self.whole and self.stored[1] <= _LONGEST and jit_enabled() and hasattr(os, "pread")
+
 
 @dataclass(frozen=True, slots=True)
 class IntegerStats:
@@ -98,6 +101,7 @@ class IntegerStats:
         beyond: number of integers past ±126; 0 for int4.
         blocks: of the stored bytes.
         ends: int64, integers past ±126 of each block; empty for int4.
+        sample: uint8, stored bytes at equal distances.
     """
 
     least: NDArray[np.int8]
@@ -106,6 +110,7 @@ class IntegerStats:
     beyond: int
     blocks: Blocks
     ends: Integers
+    sample: NDArray[np.uint8]
 
     def over(self, columns: int) -> "Groups | None":
         """The same of so many wider groups of columns; None if the groups do not make those."""
@@ -158,26 +163,29 @@ class _Room:
         size, blocks = self._groups[-1].stop, self._blocks[-1].stop
         self.least, self.most = np.empty(size, np.int8), np.empty(size, np.int8)
         self.sums = np.empty(self._sums[-1].stop, np.int64)
-        self.low, self.high = np.full(blocks, 127, np.int8), np.full(blocks, -128, np.int8)
+        self.values = np.full(blocks, -1, np.int16)
         self.ends = np.zeros(blocks, np.int64)
         self.beyond = np.zeros(len(matrices), np.int64)
+        self.samples = np.zeros((len(matrices), _SAMPLES), np.uint8)
 
-    def entry(self, number: int, at: int, rows: int, first: int = 0) -> tuple[int, ...]:
-        """Say to the kernel that rows from `first` on of a matrix begin at x[at]."""
-        m, groups, sums = self._matrices[number], self._groups[number], self._sums[number]
-        width, done = m.stored[1], first * m.groups * (2 if m.axis == 0 else 1)
-        blocks, place = self._blocks[number], first * width - self._leads[number]
-        return (
-            at, rows, width // m.groups, m.groups, -1 if m.axis is None else m.axis, place,
-            sums.start + (done if m.summed else 0), sums.stop, groups.start + done,
-            blocks.start, blocks.stop,
-        )  # fmt: skip
-
-    def fill(self, x: NDArray[np.uint8], entries: Sequence[tuple[int, ...]]) -> None:
+    def fill(self, handle: int, x: NDArray[np.uint8]) -> bool:
+        """Count; False if the file cannot be read. Args: as for `integer_lot`."""
         from slimcheck.scan_kernels import integer_lot
 
-        found = self.sums, self.least, self.most, self.low, self.high, self.ends, self.beyond
-        integer_lot(x, np.array(entries, np.int64), *found)
+        columns = zip(
+            self._matrices, self._leads, self._sums, self._groups, self._blocks, strict=True
+        )
+        table = [
+            (
+                m.begin if handle >= 0 else 0, m.stored[0], m.stored[1] // m.groups, m.groups,
+                -1 if m.axis is None else m.axis, -lead,
+                sums.start, sums.stop, groups.start, blocks.start, blocks.stop,
+            )
+            for m, lead, sums, groups, blocks in columns
+        ]  # fmt: skip
+        of_groups, of_blocks = (self.sums, self.least, self.most), (self.values, self.ends)
+        found = *of_groups, *of_blocks, self.beyond, self.samples
+        return integer_lot(handle, x, np.array(table, np.int64), *found) == len(table)
 
     def stats(self) -> list[IntegerStats]:
         """The statistics of each matrix."""
@@ -185,7 +193,8 @@ class _Room:
         for number, m in enumerate(self._matrices):
             groups, sums, b = self._groups[number], self._sums[number], self._blocks[number]
             shape = m.shape[0], m.groups
-            blocks = Blocks(self._leads[number], BLOCK, self.low[b], self.high[b])
+            constant = np.flatnonzero(self.values[b] < 256)
+            blocks = Blocks(self._leads[number], BLOCK, constant)
             found.append(
                 IntegerStats(
                     self.least[groups].reshape(shape),
@@ -194,6 +203,7 @@ class _Room:
                     int(self.beyond[number]),
                     blocks,
                     self.ends[b] if m.axis is None else self.ends[:0],
+                    self.samples[number, : m.nbytes],
                 )
             )
         return found
@@ -203,25 +213,24 @@ def _ranges(sizes: Iterable[int]) -> list[slice]:
     return [slice(*pair) for pair in pairwise(accumulate(sizes, initial=0))]
 
 
-def lot_stats(x: NDArray[np.uint8], matrices: Sequence[Matrix]) -> list[IntegerStats]:
-    """Return the statistics of matrices in the bytes x, of one call."""
-    if not jit_pays(x.size) or not all(m.whole for m in matrices):
-        return [integer_stats(x[m.at : m.at + m.nbytes], m) for m in matrices]
-    room = _Room(matrices)
-    room.fill(x, [room.entry(i, m.at, m.stored[0]) for i, m in enumerate(matrices)])
-    return room.stats()
+def lot_stats(handle: int, matrices: Sequence[Matrix]) -> list[IntegerStats] | None:
+    """Return the statistics of matrices in an open file, which is read as they are counted.
 
-
-def integer_stats(flat: NDArray[np.uint8], m: Matrix, path: Path | None = None) -> IntegerStats:
-    """Return the statistics of a matrix, of which `flat` are the bytes.
-
-    Args: path: the file, to read it in pieces where `flat` is a map that is too large to touch.
+    Args: matrices of which each can be read so. Returns: None if the file ends before.
     """
+    from slimcheck.scan_kernels import NEAR
+
+    room = _Room(matrices)
+    buffer = np.empty(max(NEAR, *(m.stored[1] for m in matrices)), np.uint8)
+    return room.stats() if room.fill(handle, buffer) else None
+
+
+def integer_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
+    """Return the statistics of a matrix, of which `flat` are the bytes."""
     if not jit_pays(flat.size) or not m.whole:
         return _plain_stats(flat, m)
-    room, width = _Room([m]), m.stored[1]
-    for at, piece in _pieces(flat, m.begin, path, width):
-        room.fill(piece, [room.entry(0, 0, piece.size // width, at // width)])
+    room = _Room([m])
+    room.fill(-1, flat)
     return room.stats()[0]
 
 
@@ -232,11 +241,19 @@ def _plain_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
     cut = codes.reshape(n, m.groups, k // m.groups)
     least, most = cut.min(axis=2, initial=127), cut.max(axis=2, initial=-128)
     sums = cut.sum(axis=2, dtype=np.int64) if m.summed else None
+    some = sample(flat)
     if m.axis is not None:
-        return IntegerStats(least, most, sums, 0, blocks, np.zeros(0, np.int64))
+        return IntegerStats(least, most, sums, 0, blocks, np.zeros(0, np.int64), some)
     far = (codes.reshape(-1) < -126) | (codes.reshape(-1) > 126)
-    ends = _cut(far, blocks.lead, blocks.low.size, BLOCK).sum(axis=1, dtype=np.int64)
-    return IntegerStats(least, most, sums, int(np.count_nonzero(far)), blocks, ends)
+    lead, count = _grid(m.begin, flat.size, BLOCK)
+    ends = _cut(far, lead, count, BLOCK).sum(axis=1, dtype=np.int64)
+    beyond = int(np.count_nonzero(far))
+    return IntegerStats(least, most, sums, beyond, blocks, ends, some)
+
+
+def sample(flat: NDArray[Any]) -> NDArray[Any]:
+    """Return up to 256 elements at equal distances."""
+    return flat[:: max(flat.size // _SAMPLES, 1)][:_SAMPLES].copy()
 
 
 def lowest_codes(stored: NDArray[np.int8], packed: bool) -> int:
@@ -292,28 +309,20 @@ def float_stats(
         if count:
             view = _cut(words, lead, count, step)
             low, high = view.min(axis=1), view.max(axis=1)
-    return FloatStats(first, Blocks(lead, step, low, high))
+    return FloatStats(first, Blocks(lead, step, np.flatnonzero(low == high)))
 
 
 def byte_blocks(raw: NDArray[np.uint8], begin: int = 0) -> Blocks:
-    """Return the blocks of bytes, taken as int8, whose elements are smaller or of another kind."""
+    """Return the blocks of bytes."""
     lead, count = _grid(begin, raw.size, BLOCK)
-    x = raw.view(np.int8)
     if jit_pays(raw.size):
         from slimcheck import scan_kernels
 
-        low, high = np.full(count, 127, np.int8), np.full(count, -128, np.int8)
-        scan_kernels.byte_blocks(x, -lead, low, high)
-        return Blocks(lead, BLOCK, low, high)
-    view = _cut(x, lead, count, BLOCK)
-    return Blocks(lead, BLOCK, view.min(axis=1), view.max(axis=1))
-
-
-def block_sums(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return a sum modulo 2^64 of each 4 KiB from the front, and of the rest."""
-    whole = raw.size // BLOCK * BLOCK
-    words = raw[:whole].view("<u8").reshape(-1, BLOCK // 8).sum(axis=1, dtype=np.uint64)
-    return np.append(words, raw[whole:].sum(dtype=np.uint64))
+        values = np.full(count, scan_kernels.UNSEEN, np.int16)
+        scan_kernels.byte_blocks(raw, -lead, values)
+        return Blocks(lead, BLOCK, np.flatnonzero(values != scan_kernels.MIXED))
+    view = _cut(raw, lead, count, BLOCK)
+    return Blocks(lead, BLOCK, np.flatnonzero((view == view[:, :1]).all(axis=1)))
 
 
 def _grid(begin: int, nbytes: int, step: int) -> tuple[int, int]:

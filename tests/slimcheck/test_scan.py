@@ -108,27 +108,30 @@ def test_signalling_nan_in_an_offset_warns_of_nothing(tmp_path: Path):
 
 
 def test_unreadable_weight_is_named(damaged, monkeypatch):
-    from slimcheck import lots
+    from slimcheck import lots, modules
     from slimspec.checkpoint import directory
 
     def fail(*args):
         raise OSError("Input/output error")
 
-    monkeypatch.setattr(lots, "stored_bytes", fail)
+    monkeypatch.setattr(lots.os, "open", fail)
+    monkeypatch.setattr(modules, "lot_stats", lambda handle, matrices: None)
     monkeypatch.setattr(directory, "stored_bytes", fail)
     (found,) = (r for r in run(damaged).failed if r.requirement.id == "IDX-001")
     assert "Input/output error" in found.groups[0].found
 
 
 def test_what_is_read_together_is_what_is_read_alone(damaged, monkeypatch):
-    """Nothing is read together, or everything over any gap, in lots of any size."""
-    from slimcheck import lots, scan
+    """Nothing is read together, or everything that is small, by kernels or not."""
+    from slimcheck import lots, scan, scan_stats
 
     together = said(judge(open_checkpoint(damaged), Options()))
-    monkeypatch.setattr(scan, "read", lambda modules: None)
-    assert said(judge(open_checkpoint(damaged), Options())) == together
-    monkeypatch.setattr(scan, "read", lots.read)
-    for gap, most in ((0, 1 << 30), (1 << 30, 5000), (1 << 30, 1 << 30)):
-        monkeypatch.setattr(lots, "_GAP", gap)
-        monkeypatch.setattr(lots, "_LARGEST", most)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "read", lambda modules: None)
         assert said(judge(open_checkpoint(damaged), Options())) == together
+    for kernels in (True, False):
+        monkeypatch.setattr(scan_stats, "jit_pays", lambda size, kernels=kernels: kernels)
+        monkeypatch.setattr(lots, "jit_pays", lambda size, kernels=kernels: kernels)
+        for largest in (0, 5000, 1 << 30):
+            monkeypatch.setattr(lots, "MAP_FROM", largest)
+            assert said(judge(open_checkpoint(damaged), Options())) == together

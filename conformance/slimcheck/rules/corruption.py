@@ -13,27 +13,30 @@ from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, is_norm
 from slimcheck.modules import Module
 from slimcheck.registry import after_rule, rule, value_rule
-from slimcheck.scan_stats import Blocks, block_sums
-from slimspec import layout
+from slimcheck.scan_stats import EXPONENT, Blocks, sample
+from slimcheck.stacks import Stack
 
 _PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
 _BYTES = frozenset({"I8", "U8", "F8_E4M3"})
 _LEAST = 64  # elements of a weight that is compared with others
-_SAMPLES = 512  # bytes that, with the extremes of the blocks, tell most weights apart
 _MOST_ENDS, _TIMES = 16, 3  # blocks of recorded weights have less than twice the mean
 _LAYER = re.compile(r"(.*?\.)(\d{1,6})(?:\.|\Z)")
 _LAYER_NORM = re.compile(r"(.*\.)(\d{1,6})\.([^.]+)")
 _COMMON = 2 / 3  # of the layers have a norm that all should have
 
 
-@value_rule("VAL-001")
+def _has_no_constant_block(ck: Context, stack: Stack) -> bool:
+    return stack.integers is not None and not stack.integers.blocks.constant.size
+
+
+@value_rule("VAL-001", clears=_has_no_constant_block)
 def no_block_is_constant(ck: Context, module: Module) -> Iterator[Finding]:
     spec = module.cls.tensors.get("weight")
     if spec is None or len(spec.shape) != 2 or module.base_label in _PRUNED:
         return
     if spec.dtype in FLOATS:
         blocks = module.floats("weight").blocks
-        stored = module.array("weight").reshape(-1).view(blocks.low.dtype)
+        stored = module.array("weight").reshape(-1).view(EXPONENT[spec.dtype].dtype)
     elif spec.dtype in _BYTES:
         stored = module.array("weight").reshape(-1).view(np.int8)
         blocks = module.blocks
@@ -79,7 +82,11 @@ def _equal(x: NDArray[Any], value: Any) -> int:
     return int(np.argmax(other)) if other.any() else x.size
 
 
-@value_rule("VAL-012")
+def _has_no_full_block(ck: Context, stack: Stack) -> bool:
+    return stack.integers is not None and stack.integers.ends.max(initial=0) <= _MOST_ENDS
+
+
+@value_rule("VAL-012", clears=_has_no_full_block)
 def no_block_is_noise(ck: Context, module: Module) -> Iterator[Finding]:
     stats = module.integers
     if stats is None or not stats.ends.size:  # two codes in a byte have none
@@ -98,39 +105,37 @@ def no_block_is_noise(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("VAL-005")
 def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
-    """Keep a fingerprint of the weight: of its statistics where they are known already."""
-    if module.label is None or layout.base_label(module.label, ck.profile) == "FLOAT":
+    """Keep a fingerprint of the weight: some of its elements tell most weights apart."""
+    if module.label is None or module.base_label == "FLOAT":
         return
-    spec = module.cls.tensors["weight"]
+    spec, stats = module.cls.tensors["weight"], module.integers
     if len(spec.shape) != 2 or spec.shape[0] * spec.shape[1] < _LEAST:
         return
-    stats, stored = module.integers, module.array("weight").reshape(-1).view(np.uint8)
-    if stats is not None and stats.least.min() == stats.most.max():
-        return
-    told = hashlib.blake2b(f"{spec.dtype} {spec.shape}".encode(), digest_size=16)
-    told.update(stored[:: max(stored.size // _SAMPLES, 1)].tobytes())
-    if stats is None and spec.dtype not in FLOATS:
-        told.update(block_sums(stored).tobytes())
+    if stats is None:
+        some = sample(module.array("weight").reshape(-1)).tobytes()
     else:
-        blocks = module.blocks if stats is not None else module.floats("weight").blocks
-        told.update(blocks.low.tobytes() + blocks.high.tobytes())
-    ck.fingerprints[module.name] = told.digest()
+        some = stats.sample.tobytes()
+        if some.count(some[:1]) == len(some) and stats.least.min() == stats.most.max():
+            return
+    told = f"{spec.dtype} {spec.shape}".encode() + some
+    ck.fingerprints[module.name] = hashlib.blake2b(told, digest_size=16).digest()
     yield from ()
 
 
 @after_rule("VAL-005")
 def weights_are_not_copies(ck: Context) -> Iterator[Finding]:
-    """Weights of one fingerprint are compared byte by byte."""
+    """Weights of one fingerprint are told apart by all of their bytes."""
     alike: dict[bytes, list[str]] = {}
     for name in sorted(ck.fingerprints):
-        alike.setdefault(ck.fingerprints[name], []).append(name)
+        alike.setdefault(ck.fingerprints[name], []).append(f"{name}.weight")
     for names in alike.values():
-        first, *others = (f"{name}.weight" for name in names)
-        for other in others:
-            if np.array_equal(ck.checkpoint.raw(first), ck.checkpoint.raw(other)):
+        first: dict[bytes, str] = {}
+        for name in names if len(names) > 1 else ():
+            content = hashlib.blake2b(ck.checkpoint.raw(name).data, digest_size=16).digest()
+            if name != first.setdefault(content, name):
                 yield Finding(
-                    "VAL-005", "copy", f"the bytes of {first}", "a weight of its own", (other,),
-                    ck.file_of(other),
+                    "VAL-005", "copy", f"the bytes of {first[content]}", "a weight of its own",
+                    (name,), ck.file_of(name),
                 )  # fmt: skip
 
 

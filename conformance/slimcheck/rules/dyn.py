@@ -23,7 +23,7 @@ def weight_and_scale_fit(ck: Context) -> Iterator[Finding]:
     yield from breaches(ck, "DYN-001", {SHAPE}, {"weight", "weight_scale", "bias"})
 
 
-@value_rule("DYN-002")
+@value_rule("DYN-002", by_row=True)
 def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
     yield from not_above_zero("DYN-002", module, "weight_scale", idle=True)
 
@@ -33,7 +33,7 @@ def weight_offset_has_the_shape_of_the_scale(ck: Context) -> Iterator[Finding]:
     yield from breaches(ck, "DYN-003", {SHAPE}, {"weight_offset"})
 
 
-@value_rule("DYN-003")
+@value_rule("DYN-003", by_row=True)
 def weight_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
     yield from offsets_are_zero("DYN-003", module)
 
@@ -90,7 +90,7 @@ def _odd_sizes(ck: Context, experts: list[tuple[str, tuple[int, int]]]) -> Itera
             )  # fmt: skip
 
 
-@value_rule("DYN-007")
+@value_rule("DYN-007", by_row=True)
 def rows_use_the_range(ck: Context, module: Module) -> Iterator[Finding]:
     shape = module.cls.shapes.get("weight_scale", ())
     if shape[1:] == (1,):

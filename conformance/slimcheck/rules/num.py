@@ -18,7 +18,7 @@ from slimcheck.layouts import (
 )
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
-from slimcheck.scales import bare_zeros, no_scale
+from slimcheck.scales import are_scales, bare_zeros, no_scale
 from slimcheck.scan_stats import EXPONENT
 from slimspec import layout
 from slimspec.layout import TensorRule, layer_names
@@ -39,7 +39,7 @@ _OWN_DTYPE = (  # requirements that judge the dtypes of weight_scale and weight_
 )  # fmt: skip
 
 
-@value_rule("NUM-001")
+@value_rule("NUM-001", by_row=True)
 def scales_and_floats_are_numbers(ck: Context, module: Module) -> Iterator[Finding]:
     rules = rules_of(module.label, ck.profile) if module.label else None
     for suffix, spec in module.cls.tensors.items():
@@ -55,7 +55,7 @@ def scales_and_floats_are_numbers(ck: Context, module: Module) -> Iterator[Findi
 def _scale(module: Module, suffix: str) -> Iterator[Finding]:
     own = any(not module.types.isdisjoint(types_of(key)) for key in _OWN_RULE.get(suffix, ()))
     scale = None if own else module.numbers(suffix)
-    if scale is None:
+    if scale is None or are_scales(module, suffix):
         return
     wrong = no_scale(scale)
     if suffix == "weight_scale" and module.base_label not in types_of("W8A8-020"):
@@ -73,7 +73,7 @@ def _float(module: Module, suffix: str, spec: Spec) -> Iterator[Finding]:
     yield from wrong_elements("NUM-001", module, suffix, wrong, "finite numbers", kind="float")
 
 
-@value_rule("NUM-002")
+@value_rule("NUM-002", by_row=True)
 def integers_stay_in_range(ck: Context, module: Module) -> Iterator[Finding]:
     rules = rules_of(module.label, ck.profile) if module.label else None
     known = rules.get("weight") if rules else None

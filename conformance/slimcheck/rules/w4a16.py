@@ -91,14 +91,14 @@ def scales_and_offsets_fit(ck: Context) -> Iterator[Finding]:
     yield from foreign_dtypes(ck, "W4A16-006", _PAIR | {"bias"})
 
 
-@value_rule("W4A16-006")
+@value_rule("W4A16-006", by_row=True)
 def weight_offset_is_integral(ck: Context, module: Module) -> Iterator[Finding]:
     yield from whole_offsets("W4A16-006", module)
 
 
 def whole_offsets(requirement: str, module: Module) -> Iterator[Finding]:
     offset = module.numbers("weight_offset")
-    if offset is not None:
+    if offset is not None and module.has_offsets:
         wrong = ~(np.isfinite(offset) & (np.trunc(offset) == offset))
         yield from wrong_elements(requirement, module, "weight_offset", wrong, "whole numbers")
 

@@ -26,7 +26,7 @@ def scales_and_offsets_fit(ck: Context) -> Iterator[Finding]:
     yield from foreign_dtypes(ck, "W4A4-002", {"bias"})
 
 
-@value_rule("W4A4-002")
+@value_rule("W4A4-002", by_row=True)
 def weight_offset_is_integral(ck: Context, module: Module) -> Iterator[Finding]:
     yield from whole_offsets("W4A4-002", module)
 
@@ -41,6 +41,6 @@ def columns_fill_int32(ck: Context) -> Iterator[Finding]:
             yield Finding("W4A4-003", "k", found, expected, names, ck.one_file(names))
 
 
-@value_rule("W4A4-004")
+@value_rule("W4A4-004", by_row=True)
 def weight_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
     yield from offsets_are_zero("W4A4-004", module)

@@ -16,6 +16,7 @@ from slimcheck.rules.w4a8 import variant_of
 from slimcheck.rules.w8a8_values import offsets_are_zero
 from slimcheck.scales import Floats, no_scale, not_above_zero
 from slimcheck.scan_stats import lowest_codes
+from slimcheck.stacks import Stack
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
 
@@ -27,12 +28,12 @@ _RARE = 32  # of so many codes one may be -8; of random ones, two would be
 _SUM_ERROR = 2.0**-20  # of a sum: 16 roundings to float32
 
 
-@value_rule("W4A8-003")
+@value_rule("W4A8-003", by_row=True)
 def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
     yield from not_above_zero("W4A8-003", module, "weight_scale", idle=True)
 
 
-@value_rule("W4A8-004")
+@value_rule("W4A8-004", by_row=True)
 def second_scale_is_a_small_integer(ck: Context, module: Module) -> Iterator[Finding]:
     second = module.numbers("weight_scale_second")
     if second is not None:
@@ -46,7 +47,7 @@ def _second_level(second: Floats) -> Mask:
     return (second >= 1) & (second <= LARGEST_SECOND) & (np.trunc(second) == second)
 
 
-@value_rule("W4A8-005")
+@value_rule("W4A8-005", by_row=True)
 def second_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
     spec = module.cls.tensors.get("weight_offset_second")
     if spec is not None and spec.dtype == "I64":
@@ -54,12 +55,12 @@ def second_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
         yield from wrong_elements("W4A8-005", module, "weight_offset_second", wrong, "all 0")
 
 
-@value_rule("W4A8-006")
+@value_rule("W4A8-006", by_row=True)
 def weight_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
     yield from offsets_are_zero("W4A8-006", module)
 
 
-@value_rule("W4A8-007")
+@value_rule("W4A8-007", by_row=True)
 def first_level_is_int8(ck: Context, module: Module) -> Iterator[Finding]:
     product = _peaks(module)
     if product is not None:
@@ -81,7 +82,11 @@ def _peaks(module: Module) -> Integers | None:
     return whole * found.peak
 
 
-@value_rule("W4A8-008")
+def _have_no_minus_8(ck: Context, stack: Stack) -> bool:
+    return stack.integers is not None and stack.integers.least.min(initial=0) > -8
+
+
+@value_rule("W4A8-008", clears=_have_no_minus_8)
 def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
     stats, form = module.integers, module.form
     if stats is None or form is None or not form.size:
@@ -93,7 +98,7 @@ def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
         yield Finding("W4A8-008", "share", found, expected, (name,), module.file("weight"))
 
 
-@value_rule("W4A8-010")
+@value_rule("W4A8-010", by_row=True)
 def scale_bias_is_eight_sums(ck: Context, module: Module) -> Iterator[Finding]:
     """Sums of integers are exact; what a float32 sum in any order gives lies near them."""
     stored, scale, form = _float32(module, "scale_bias"), _row_scale(module), module.form
@@ -119,8 +124,11 @@ def scale_bias_is_eight_sums(ck: Context, module: Module) -> Iterator[Finding]:
 def _near(stored: Floats, wanted: NDArray[np.float64], step: NDArray[np.float64]) -> Mask:
     """Within a quarter of what one code contributes, or within the error of the sum."""
     with np.errstate(all="ignore"):  # NaN and infinity are near nothing
-        bound = np.maximum(8.0 * step / 4, _SUM_ERROR * np.abs(wanted))
-        return np.asarray(np.abs(stored.astype(np.float64) - wanted) <= bound)
+        bound = np.abs(wanted)
+        bound *= _SUM_ERROR
+        np.maximum(bound, 8.0 * step / 4, out=bound)
+        error = wanted - stored
+        return np.asarray(np.abs(error, out=error) <= bound)
 
 
 def _float32(module: Module, suffix: str) -> Floats | None:
@@ -160,6 +168,8 @@ def _level_sums(module: Module, chunks: int) -> Integers | None:
         whole = np.where(fits, second, np.float32(0)).astype(np.int64)
         sums = sums * np.repeat(whole, sums.shape[1] // whole.shape[1], axis=1)
     n, groups = sums.shape
+    if groups == chunks:
+        return sums
     return sums.reshape(n, chunks, -1).sum(axis=2) if groups and groups % chunks == 0 else None
 
 
@@ -186,6 +196,8 @@ def _likely(
     stored: Floats, wrong: Mask, sums: Integers, scale: Floats, used: NDArray[np.float64]
 ) -> str:
     """The cause, where one explains every wrong element."""
+    if not wrong.any():
+        return ""
     wide = scale.astype(np.float64)
     causes: dict[str, tuple[Any, NDArray[np.float64]]] = {
         "the factor 8 is left out": (1.0 * sums * used, used),
@@ -193,12 +205,12 @@ def _likely(
         "weight_scale is not in bfloat16": (8.0 * sums * wide, wide),
     }
     for cause, (values, step) in causes.items():
-        if wrong.any() and _near(stored, values, step)[wrong].all():
+        if _near(stored, values, step)[wrong].all():
             return cause
     return ""
 
 
-@value_rule("W4A8-019")
+@value_rule("W4A8-019", by_row=True)
 def unsummed_scale_bias_is_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
     stored, scale, form = _float32(module, "scale_bias"), _row_scale(module), module.form
     if stored is None or scale is None or form is None or stored.shape != form.shape:

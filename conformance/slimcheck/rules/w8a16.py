@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slimcheck.context import Context
 from slimcheck.elements import wrong_elements
@@ -11,7 +12,9 @@ from slimcheck.groups import wrong_group_size
 from slimcheck.layouts import DTYPE, SHAPE, UNEXPECTED, breaches, foreign_dtypes
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
-from slimcheck.scales import bare_zeros, no_scale
+from slimcheck.scales import are_scales, bare_zeros, no_scale
+from slimcheck.scan_stats import Groups
+from slimcheck.stacks import Stack
 
 _OFFSET_LIMIT = 128
 
@@ -22,19 +25,19 @@ def weight_and_scales_fit(ck: Context) -> Iterator[Finding]:
     yield from breaches(ck, "W8A16-001", {SHAPE})
 
 
-@value_rule("W8A16-002")
+@value_rule("W8A16-002", by_row=True)
 def weight_offset_is_integral(ck: Context, module: Module) -> Iterator[Finding]:
     offset = module.numbers("weight_offset")
-    if offset is not None:
+    if offset is not None and module.has_offsets:
         fits = (np.abs(offset) <= _OFFSET_LIMIT) & (np.trunc(offset) == offset)
         expected = f"whole numbers of at most {_OFFSET_LIMIT} in size"
         yield from wrong_elements("W8A16-002", module, "weight_offset", ~fits, expected)
 
 
-@value_rule("W8A16-003")
+@value_rule("W8A16-003", by_row=True)
 def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
     scale = module.numbers("weight_scale")
-    if scale is not None:
+    if scale is not None and not are_scales(module, "weight_scale"):
         wrong = no_scale(scale)  # a zero: W8A16-010
         yield from wrong_elements("W8A16-003", module, "weight_scale", wrong, "finite, above 0")
 
@@ -59,24 +62,32 @@ def group_size_is_described(ck: Context) -> Iterator[Finding]:
     yield from wrong_group_size(ck, "W8A16-008")
 
 
-@value_rule("W8A16-009")
+def _each_uses_both_ends(ck: Context, stack: Stack) -> bool:
+    rows = stack.rows
+    return rows is not None and bool(stack.each(_use_both_ends(rows)).any(axis=1).all())
+
+
+def _use_both_ends(rows: Groups) -> NDArray[np.bool_]:
+    return (rows.least == -128) & (rows.most == 127)
+
+
+@value_rule("W8A16-009", clears=_each_uses_both_ends)
 def some_row_uses_both_ends(ck: Context, module: Module) -> Iterator[Finding]:
-    offset = module.numbers("weight_offset")
-    least, most = module.row_min, module.row_max
-    if offset is None or least is None or most is None or not least.size or not offset.any():
+    rows = module.rows
+    if rows is None or not rows.least.size or not module.has_offsets:
         return
-    if not ((least == -128) & (most == 127)).any():
-        found = f"offsets, but rows within {int(least.min())} … {int(most.max())}"
+    if not _use_both_ends(rows).any():
+        found = f"offsets, but rows within {int(rows.least.min())} … {int(rows.most.max())}"
         yield Finding(
             "W8A16-009", "range", found, "a row from -128 to 127", (module.tensor("weight"),),
             module.file("weight"),
         )  # fmt: skip
 
 
-@value_rule("W8A16-010")
+@value_rule("W8A16-010", by_row=True)
 def zero_scales_scale_zeros(ck: Context, module: Module) -> Iterator[Finding]:
     scale = module.numbers("weight_scale")
-    if scale is not None:
+    if scale is not None and not are_scales(module, "weight_scale"):
         wrong = bare_zeros(module, scale)
         expected = "above 0: its integers are not all 0"
         yield from wrong_elements("W8A16-010", module, "weight_scale", wrong, expected)

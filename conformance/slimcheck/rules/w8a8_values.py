@@ -16,6 +16,7 @@ from slimcheck.scales import (
     SMALLEST_NORMAL,
     SMALLEST_NORMAL_F16,
     Floats,
+    are_scales,
     bare_zeros,
     by_number,
     no_scale,
@@ -187,7 +188,7 @@ def weight_offset_of_mix_is_zero(ck: Context, module: Module) -> Iterator[Findin
 
 def offsets_are_zero(requirement: str, module: Module) -> Iterator[Finding]:
     offset = module.numbers("weight_offset")
-    if offset is not None:
+    if offset is not None and module.has_offsets:
         yield from wrong_elements(requirement, module, "weight_offset", offset != 0, "all 0")
 
 
@@ -214,7 +215,7 @@ def weak_rows(requirement: str, module: Module) -> Iterator[Finding]:
 @value_rule("W8A8-020")
 def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
     scale = module.numbers("weight_scale")
-    if scale is not None:
+    if scale is not None and not are_scales(module, "weight_scale"):
         wrong = bare_zeros(module, scale)
         yield from wrong_elements("W8A8-020", module, "weight_scale", wrong, "above 0")
 

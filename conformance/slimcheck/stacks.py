@@ -1,0 +1,118 @@
+"""Small modules of one class, one below the other, looked at as one module of more rows.
+
+Most rules judge each row by itself: what they do not find in a stack they do not find in a member.
+What some ask of the whole module first, whether it has offsets, the members of a stack have alike.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimcheck.context import Context, ModuleClass
+from slimcheck.forms import Form
+from slimcheck.kept import kept
+from slimcheck.modules import Module
+from slimcheck.scan_stats import BLOCK, Blocks, IntegerStats
+
+_NUMBER = re.compile(r"\d+")
+_LEAST = 2  # rows: what has one row may have one scale, which is no scale of rows
+
+
+class Stack(Module):
+    """Modules whose tensors all have a row for each row of the weight.
+
+    Attributes:
+        members: the modules; their class and, but for numbers, their name are the same.
+    """
+
+    def __init__(self, context: Context, members: Sequence[Module]) -> None:
+        first, count = members[0], len(members)
+        tensors = {
+            suffix: replace(spec, shape=(count * spec.shape[0], *spec.shape[1:]))
+            for suffix, spec in first.cls.tensors.items()
+        }
+        super().__init__(context, ModuleClass(first.cls.label, tensors), first.name)
+        self.members = members
+
+    def each(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """[members, …]: what the stack has for each row, by member."""
+        return rows.reshape(len(self.members), -1)
+
+    def alike(self, suffix: str) -> bool:
+        """Whether a tensor is of zeros in all members or in none, or they have none."""
+        if suffix not in self:
+            return True
+        some = self.each(self.array(suffix) != 0).any(axis=1)
+        return bool(some.all() == some.any())
+
+    @kept
+    def types(self) -> frozenset[str]:
+        return self.members[0].types
+
+    @kept
+    def form(self) -> Form | None:
+        form = self.members[0].form
+        if form is None:
+            return None
+        n, k = form.shape
+        return replace(form, shape=(len(self.members) * n, k))
+
+    def array(self, suffix: str) -> NDArray[Any]:
+        found = self._arrays.get(suffix)
+        if found is None:
+            found = np.concatenate([member.array(suffix) for member in self.members])
+            self._arrays[suffix] = found
+        return found
+
+    @kept
+    def integers(self) -> IntegerStats | None:
+        """The statistics of the members, but that their blocks have no place in the stack.
+
+        `beyond` is the largest of a member.
+        """
+        found = [member.integers for member in self.members]
+        known = [stats for stats in found if stats is not None]
+        if len(known) < len(found):
+            return None
+        sums = [stats.sums for stats in known if stats.sums is not None]
+        return IntegerStats(
+            np.concatenate([stats.least for stats in known]),
+            np.concatenate([stats.most for stats in known]),
+            np.concatenate(sums) if len(sums) == len(known) else None,
+            max(stats.beyond for stats in known),
+            Blocks(0, BLOCK, np.concatenate([stats.blocks.constant for stats in known])),
+            np.concatenate([stats.ends for stats in known]),
+            np.empty(0, np.uint8),
+        )
+
+
+def stacks(context: Context, modules: Sequence[Module]) -> Iterator[Stack]:
+    """Yield the stacks of modules, each of at least two."""
+    alike: dict[tuple[int, str], list[Module]] = {}
+    for module in modules:
+        if _has_rows_only(module):
+            key = id(module.cls), _pattern(module.name)
+            alike.setdefault(key, []).append(module)
+    for members in alike.values():
+        stack = Stack(context, members)
+        if len(members) > 1 and stack.alike("weight_offset"):
+            yield stack
+
+
+def _has_rows_only(module: Module) -> bool:
+    form, tensors = module.form, module.cls.tensors
+    if form is None or form.shape[0] < _LEAST:
+        return False
+    rows = form.shape[0], tensors["weight"].shape[0]
+    return all(spec.shape and spec.shape[0] in rows for spec in tensors.values())
+
+
+@lru_cache(4096)
+def _pattern(name: str) -> str:
+    """A name without its numbers: rules ask for nothing but words."""
+    return _NUMBER.sub("#", name)
