@@ -7,8 +7,8 @@ from math import lcm
 from slimcheck.context import Spec
 from slimspec.schemes.int4 import AXES, packing_of
 
-SUMMED = ("quant_bias", "scale_bias")  # what is made of sums of the integers
-CUTS = ("weight", "weight_scale", "weight_scale_second", "scale_bias")
+# what the form is told by: the weight, what scales it, what is made of sums of its integers
+TELLING = ("weight", "weight_scale", "weight_scale_second", "scale_bias", "quant_bias")
 # Elements of a group in a large weight, or its statistics would take far more than its bytes. Two
 # cuts make no smaller ones: below scales of 32 j columns and 16 chunks of a row they have at least
 # gcd(32, k / 16) elements, which is even as k is a multiple of 32.
@@ -24,14 +24,15 @@ class Form:
         shape: (n, k).
         axis: along which two int4 codes share a byte; None: one code in each.
         groups: into how many groups of columns a row is cut, so that each lies below one element
-            of the scales and one of scale_bias.
-        summed: whether sums of the integers are judged.
+            of the scales.
+        chunks: the same for sums, which belong to one element of scale_bias too; 0: nothing is made
+            of sums.
     """
 
     shape: tuple[int, int]
     axis: int | None
     groups: int
-    summed: bool
+    chunks: int
 
     @property
     def size(self) -> int:
@@ -40,20 +41,27 @@ class Form:
 
 
 @lru_cache(4096)
-def form_of(
-    packing: tuple[str, ...], summed: bool, weight: Spec | None, *cuts: Spec | None
-) -> Form | None:
-    """Args: packing: how the layout packs the weight; cuts: what has columns for its groups."""
+def form_of(packing: tuple[str, ...], *told: Spec | None) -> Form | None:
+    """Args: packing: how the layout packs the weight; told: what the form is told by, if there."""
+    weight, scale, second, scale_bias, quant_bias = told
     if weight is None or weight.dtype != "I8" or len(weight.shape) != 2:
         return None
     (n, k), axis = weight.shape, None
     if packing:
-        scale = cuts[0].shape if cuts[0] else ()
-        if not scale:
+        shape = scale.shape if scale else ()
+        if not shape:
             return None
-        axis = AXES[packing_of(packing, scale)]
+        axis = AXES[packing_of(packing, shape)]
         n, k = (2 * n, k) if axis == 0 else (n, 2 * k)
-    shapes = [spec.shape for spec in cuts if spec is not None and len(spec.shape) == 2]
+    chunks = int(quant_bias is not None)
+    if scale_bias is not None:
+        chunks = _cut(n, k, scale, second, scale_bias) if second else _cut(n, k, scale_bias)
+    return Form((n, k), axis, _cut(n, k, scale, second), chunks)
+
+
+def _cut(n: int, k: int, *specs: Spec | None) -> int:
+    """Number of groups of columns of which each belongs to one element of each tensor."""
+    shapes = [spec.shape for spec in specs if spec is not None and len(spec.shape) == 2]
     groups = lcm(*(c for m, c in shapes if m == n and 0 < c < k and k % c == 0))
     fine = n * k <= _FEW or k >= _LEAST * groups
-    return Form((n, k), axis, groups if groups and k % groups == 0 and fine else 1, summed)
+    return groups if k % groups == 0 and fine else 1

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass, join
-from slimcheck.forms import CUTS, SUMMED, Form, form_of
+from slimcheck.forms import TELLING, Form, form_of
 from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
@@ -212,8 +212,7 @@ class Module:
         """How its weight holds integers; None if it is no int8 matrix."""
         rule = self._weight_rule
         packing = rule.packing if rule is not None and self.packed else ()
-        summed = not self.cls.tensors.keys().isdisjoint(SUMMED)
-        return form_of(packing, summed, *map(self.cls.tensors.get, CUTS))
+        return form_of(packing, *map(self.cls.tensors.get, TELLING))
 
     @property
     def _weight_rule(self) -> TensorRule | None:
@@ -223,26 +222,31 @@ class Module:
     @kept
     def integers(self) -> IntegerStats | None:
         """Statistics of `codes` by groups; their blocks are those of the file."""
-        form, matrix = self.form, self.matrix
-        if form is None:
+        matrix = self._matrix
+        if matrix is None:
             return None
-        if matrix is not None and jit_pays(matrix.nbytes):
+        if self.matrix is not None and jit_pays(matrix.nbytes):
             with suppress(OSError), open(self.places["weight"][0], "rb") as stream:
                 found = lot_stats(stream.fileno(), [matrix])
                 if found:
                     return found[0]
-        matrix = Matrix(self.begin("weight"), form.shape, form.axis, form.groups, form.summed)
         return integer_stats(self.array("weight").reshape(-1).view(np.uint8), matrix)
 
     @property
     def matrix(self) -> Matrix | None:
         """The integers of its weight, if kernels can count them as they read the file."""
+        matrix = self._matrix
+        if matrix is None or not matrix.can_be_read:
+            return None
+        _, begin, end = self.places["weight"]
+        return matrix if matrix.nbytes == end - begin else None
+
+    @kept
+    def _matrix(self) -> Matrix | None:
         form = self.form
         if form is None:
             return None
-        _, begin, end = self.places["weight"]
-        matrix = Matrix(begin, form.shape, form.axis, form.groups, form.summed)
-        return matrix if matrix.can_be_read and matrix.nbytes == end - begin else None
+        return Matrix(self.begin("weight"), form.shape, form.axis, form.groups, form.chunks)
 
     @property
     def blocks(self) -> Blocks:
@@ -292,13 +296,14 @@ class Module:
 
     @kept
     def rows(self) -> Groups | None:
-        """Sums, smallest and largest integers of the rows of `codes`, [n, 1]."""
+        """Smallest and largest integers of the rows of `codes`, [n, 1]."""
         return self.integers.over(1) if self.integers else None
 
     @property
     def row_sum(self) -> Integers | None:
         """int64 [n]: sum of each row of `codes`; None also where no tensor is made of them."""
-        return self.rows.sums[:, 0] if self.rows and self.rows.sums is not None else None
+        sums = self.integers.sums if self.integers else None
+        return None if sums is None else sums.sum(axis=1, dtype=np.int64)
 
     @property
     def row_min(self) -> NDArray[np.int8] | None:

@@ -53,96 +53,83 @@ def _beyond(x, at, size):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _int8_groups(x, at, k, sums, least, most):  # type: ignore[no-untyped-def]
-    """Fill the statistics of groups of k int8 from `at` on."""
+def _int8_extremes(x, at, k, least, most):  # type: ignore[no-untyped-def]
+    """Of groups of k int8 from `at` on."""
     for r in range(least.size):
-        least[r], most[r] = _extremes(x, at, k)
-        if sums.size:
-            total = np.int64(0)
-            for done in range(0, k, 1 << 24):
-                total += _total(x, at + done, min(k - done, 1 << 24))
-            sums[r] = total
-        at += k
+        least[r], most[r] = _extremes(x, at + r * k, k)
 
 
 @njit(nogil=True)
-def _joint_extremes(x, at, size):  # type: ignore[no-untyped-def]
-    """Smallest and largest nibble of bytes, counted from -8 on."""
-    at, least, most = np.uint64(at), _NIBBLE, np.uint8(0)
-    for i in range(np.uint64(size)):
-        both = np.uint8(x[at + i] ^ _SIGNS)
-        low, high = np.uint8(both & _NIBBLE), np.uint8(both >> _FOUR)
-        least, most = min(least, min(low, high)), max(most, max(low, high))
-    return least, most
+def _int8_sums(x, at, k, sums):  # type: ignore[no-untyped-def]
+    """Of groups of k int8 from `at` on."""
+    for r in range(sums.size):
+        sums[r] = _total(x, at + r * k, k)
 
 
 @njit(nogil=True)
-def _apart_extremes(x, at, size):  # type: ignore[no-untyped-def]
-    """Smallest and largest of the low nibbles, and of the high ones, counted from -8 on.
+def _joint_extremes(x, at, k, least, most):  # type: ignore[no-untyped-def]
+    """Of groups of 2k nibbles in k bytes; nibbles are counted from -8 on."""
+    for r in range(least.size):
+        begin, first, last = np.uint64(at + r * k), _NIBBLE, np.uint8(0)
+        for i in range(np.uint64(k)):
+            both = np.uint8(x[begin + i] ^ _SIGNS)
+            low, high = np.uint8(both & _NIBBLE), np.uint8(both >> _FOUR)
+            first, last = min(first, min(low, high)), max(last, max(low, high))
+        least[r], most[r] = np.int8(first) - np.int8(8), np.int8(last) - np.int8(8)
+
+
+@njit(nogil=True)
+def _joint_sums(x, at, k, sums):  # type: ignore[no-untyped-def]
+    """Of groups of 2k nibbles in k bytes."""
+    for r in range(sums.size):
+        total = np.int64(-16 * k)
+        for done in range(0, k, _FEW // 2):
+            begin, part = np.uint64(at + r * k + done), np.uint16(0)
+            for i in range(np.uint64(min(k - done, _FEW // 2))):
+                both = np.uint8(x[begin + i] ^ _SIGNS)
+                part = np.uint16(part + np.uint16(np.uint8((both & _NIBBLE) + (both >> _FOUR))))
+            total += np.int64(part)
+        sums[r] = total
+
+
+@njit(nogil=True)
+def _apart_extremes(x, at, k, groups, least, most):  # type: ignore[no-untyped-def]
+    """Of groups of k low nibbles, of one row of so many groups, and k high ones, of the next.
 
     The upper half of the smallest byte is the smallest upper half.
     """
-    at, least, most = np.uint64(at), np.uint8(255), np.uint8(0)
-    least_low, most_low = _NIBBLE, np.uint8(0)
-    for i in range(np.uint64(size)):
-        both = np.uint8(x[at + i] ^ _SIGNS)
-        low = np.uint8(both & _NIBBLE)
-        least, most = min(least, both), max(most, both)
-        least_low, most_low = min(least_low, low), max(most_low, low)
-    return least_low, most_low, np.uint8(least >> _FOUR), np.uint8(most >> _FOUR)
-
-
-@njit(nogil=True)
-def _nibble_total(x, at, k):  # type: ignore[no-untyped-def]
-    """Sum of the nibbles of k bytes, in two's complement."""
-    total = np.int64(-16 * k)
-    for done in range(0, k, _FEW // 2):
-        first, part = np.uint64(at + done), np.uint16(0)
-        for i in range(np.uint64(min(k - done, _FEW // 2))):
-            both = np.uint8(x[first + i] ^ _SIGNS)
-            part = np.uint16(part + np.uint16(np.uint8((both & _NIBBLE) + (both >> _FOUR))))
-        total += np.int64(part)
-    return total
-
-
-@njit(nogil=True)
-def _nibble_totals(x, at, k):  # type: ignore[no-untyped-def]
-    """Sums of the low and of the high nibbles of k bytes, in two's complement."""
-    lows = highs = np.int64(-8 * k)
-    for done in range(0, k, _FEW):
-        first, low, high = np.uint64(at + done), np.uint16(0), np.uint16(0)
-        for i in range(np.uint64(min(k - done, _FEW))):
-            both = np.uint8(x[first + i] ^ _SIGNS)
-            low = np.uint16(low + np.uint16(both & _NIBBLE))
-            high = np.uint16(high + np.uint16(both >> _FOUR))
-        lows += np.int64(low)
-        highs += np.int64(high)
-    return lows, highs
-
-
-@njit(nogil=True)
-def _joint_groups(x, at, k, sums, least, most):  # type: ignore[no-untyped-def]
-    """Fill the statistics of groups of 2k nibbles in k bytes."""
-    for r in range(least.size):
-        first, last = _joint_extremes(x, at, k)
-        least[r], most[r] = np.int8(first) - np.int8(8), np.int8(last) - np.int8(8)
-        if sums.size:
-            sums[r] = _nibble_total(x, at, k)
-        at += k
-
-
-@njit(nogil=True)
-def _apart_groups(x, at, k, groups, sums, least, most):  # type: ignore[no-untyped-def]
-    """Fill the statistics of groups of k low nibbles, of one row, and k high ones, of the next."""
     for r in range(least.size // 2):
+        begin, first, last = np.uint64(at + r * k), np.uint8(255), np.uint8(0)
+        first_low, last_low = _NIBBLE, np.uint8(0)
+        for i in range(np.uint64(k)):
+            both = np.uint8(x[begin + i] ^ _SIGNS)
+            low = np.uint8(both & _NIBBLE)
+            first, last = min(first, both), max(last, both)
+            first_low, last_low = min(first_low, low), max(last_low, low)
         i = r // groups * 2 * groups + r % groups
         j = i + groups
-        first_i, last_i, first_j, last_j = _apart_extremes(x, at, k)
-        least[i], most[i] = np.int8(first_i) - np.int8(8), np.int8(last_i) - np.int8(8)
-        least[j], most[j] = np.int8(first_j) - np.int8(8), np.int8(last_j) - np.int8(8)
-        if sums.size:
-            sums[i], sums[j] = _nibble_totals(x, at, k)
-        at += k
+        least[i], most[i] = np.int8(first_low) - np.int8(8), np.int8(last_low) - np.int8(8)
+        least[j], most[j] = (
+            np.int8(first >> _FOUR) - np.int8(8),
+            np.int8(last >> _FOUR) - np.int8(8),
+        )
+
+
+@njit(nogil=True)
+def _apart_sums(x, at, k, groups, sums):  # type: ignore[no-untyped-def]
+    """Of groups of k low nibbles, of one row of so many groups, and k high ones, of the next."""
+    for r in range(sums.size // 2):
+        lows = highs = np.int64(-8 * k)
+        for done in range(0, k, _FEW):
+            begin, low, high = np.uint64(at + r * k + done), np.uint16(0), np.uint16(0)
+            for i in range(np.uint64(min(k - done, _FEW))):
+                both = np.uint8(x[begin + i] ^ _SIGNS)
+                low = np.uint16(low + np.uint16(both & _NIBBLE))
+                high = np.uint16(high + np.uint16(both >> _FOUR))
+            lows += np.int64(low)
+            highs += np.int64(high)
+        i = r // groups * 2 * groups + r % groups
+        sums[i], sums[i + groups] = lows, highs
 
 
 @njit(nogil=True)
@@ -218,11 +205,12 @@ def integer_lot(handle, x, table, sums, least, most, values, ends, beyond, sampl
     Args:
         handle: an open file, read piece by piece into x, which holds NEAR and any row; or -1.
         x: uint8; the bytes of all matrices, if there is no file.
-        table: int64 [m, 11]: where a matrix begins in the file or in x, its rows there, bytes of a
-            group, groups in a row, how integers lie in the bytes (WHOLE, APART, JOINT), the place
-            of its first byte in the grid of blocks; from where to where its sums lie, where its
-            least and most begin, and from where to where its blocks lie.
-        sums: int64; least, most: int8.
+        table: int64 [m, 11]: where a matrix begins in the file or in x, its rows and their bytes
+            there, how integers lie in the bytes (WHOLE, APART, JOINT), the place of its first byte
+            in the grid of blocks; groups in a row of which the extremes are asked, groups of which
+            the sums are (or 0); where the former and the latter begin; from where to where its
+            blocks lie.
+        sums: int32; least, most: int8.
         values (UNSEEN): int16, and ends (0): int64, of blocks; beyond (0): int64 [m].
         samples (0): uint8 [m, s], bytes at equal distances.
 
@@ -230,8 +218,8 @@ def integer_lot(handle, x, table, sums, least, most, values, ends, beyond, sampl
     """
     signed = x.view(np.int8)
     for i in range(table.shape[0]):
-        at, rows, k, groups, packing, place, total, last_total, group, block, last = table[i]
-        row, two = k * groups, 2 if packing == APART else 1
+        at, rows, row, packing, place, groups, chunks, group, chunk, block, last = table[i]
+        two = 2 if packing == APART else 1
         step = max(NEAR // row, 1)
         b = slice(block, last)
         for r in range(0, rows, step):
@@ -242,15 +230,17 @@ def integer_lot(handle, x, table, sums, least, most, values, ends, beyond, sampl
                     return i
                 begin = 0
             g = slice(group + r * groups * two, group + stop * groups * two)
-            s = slice(total, total)
-            if last_total > total:
-                s = slice(total + r * groups * two, total + stop * groups * two)
+            s = slice(chunk + r * chunks * two, chunk + stop * chunks * two)
+            k, part = row // groups, row // max(chunks, 1)
             if packing == APART:
-                _apart_groups(x, begin, k, groups, sums[s], least[g], most[g])
+                _apart_extremes(x, begin, k, groups, least[g], most[g])
+                _apart_sums(x, begin, part, chunks, sums[s])
             elif packing == JOINT:
-                _joint_groups(x, begin, k, sums[s], least[g], most[g])
+                _joint_extremes(x, begin, k, least[g], most[g])
+                _joint_sums(x, begin, part, sums[s])
             else:
-                _int8_groups(signed, begin, k, sums[s], least[g], most[g])
+                _int8_extremes(signed, begin, k, least[g], most[g])
+                _int8_sums(signed, begin, part, sums[s])
             beyond[i] += _blocks(
                 x, signed, begin, size, place + r * row, packing == WHOLE, values[b], ends[b]
             )

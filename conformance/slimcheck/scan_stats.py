@@ -61,14 +61,14 @@ class Matrix:
         begin: where they begin there; blocks are those of the file.
         axis: along which two int4 codes share a byte; None: one integer in each.
         groups: into how many groups of columns a row is cut, a divisor of k.
-        summed: whether sums are asked for.
+        chunks: into how many groups for sums; 0: no sums are asked for.
     """
 
     begin: int
     shape: tuple[int, int]
     axis: int | None = None
     groups: int = 1
-    summed: bool = True
+    chunks: int = 1
 
     @property
     def stored(self) -> tuple[int, int]:
@@ -83,7 +83,8 @@ class Matrix:
     @property
     def whole(self) -> bool:
         """Whether it has elements, and each of its groups bytes of its own."""
-        return self.nbytes > 0 and self.stored[1] % self.groups == 0
+        columns = self.stored[1]
+        return self.nbytes > 0 and columns % self.groups == columns % max(self.chunks, 1) == 0
 
     @property
     def can_be_read(self) -> bool:
@@ -97,7 +98,7 @@ class IntegerStats:
 
     Attributes:
         least, most: int8 [n, g] (127 and -128 for an empty group).
-        sums: int64 [n, g]; None where nobody asked.
+        sums: int32 or int64 [n, c], of c equal groups; None where nobody asked.
         beyond: number of integers past ±126; 0 for int4.
         blocks: of the stored bytes.
         ends: int64, integers past ±126 of each block; empty for int4.
@@ -106,31 +107,28 @@ class IntegerStats:
 
     least: NDArray[np.int8]
     most: NDArray[np.int8]
-    sums: Integers | None
+    sums: NDArray[Any] | None
     beyond: int
     blocks: Blocks
     ends: Integers
     sample: NDArray[np.uint8]
 
     def over(self, columns: int) -> "Groups | None":
-        """The same of so many wider groups of columns; None if the groups do not make those."""
+        """The extremes of so many wider groups; None if the groups do not make those."""
         n, groups = self.least.shape
         if columns < 1 or groups % columns:
             return None
         if columns == groups:
-            return Groups(self.least, self.most, self.sums)
+            return Groups(self.least, self.most)
         cut = n, columns, groups // columns
-        sums = None if self.sums is None else self.sums.reshape(cut).sum(axis=2)
-        least, most = self.least.reshape(cut).min(axis=2), self.most.reshape(cut).max(axis=2)
-        return Groups(least, most, sums)
+        return Groups(self.least.reshape(cut).min(axis=2), self.most.reshape(cut).max(axis=2))
 
 
 class Groups(NamedTuple):
-    """Smallest and largest integers int8 [n, g] of groups of columns, and sums int64."""
+    """Smallest and largest integers int8 [n, g] of groups of columns."""
 
     least: NDArray[np.int8]
     most: NDArray[np.int8]
-    sums: Integers | None
 
     @property
     def peak(self) -> NDArray[np.uint8]:
@@ -154,15 +152,14 @@ class _Room:
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
         grids = [_grid(m.begin, m.nbytes, BLOCK) for m in matrices]
-        groups = [m.shape[0] * m.groups for m in matrices]
         self._matrices = matrices
         self._leads = [lead for lead, _ in grids]
-        self._groups = _ranges(groups)
-        self._sums = _ranges(n if m.summed else 0 for n, m in zip(groups, matrices, strict=True))
+        self._groups = _ranges(m.shape[0] * m.groups for m in matrices)
+        self._sums = _ranges(m.shape[0] * m.chunks for m in matrices)
         self._blocks = _ranges(count for _, count in grids)
         size, blocks = self._groups[-1].stop, self._blocks[-1].stop
         self.least, self.most = np.empty(size, np.int8), np.empty(size, np.int8)
-        self.sums = np.empty(self._sums[-1].stop, np.int64)
+        self.sums = np.empty(self._sums[-1].stop, np.int32)
         self.values = np.full(blocks, -1, np.int16)
         self.ends = np.zeros(blocks, np.int64)
         self.beyond = np.zeros(len(matrices), np.int64)
@@ -177,9 +174,8 @@ class _Room:
         )
         table = [
             (
-                m.begin if handle >= 0 else 0, m.stored[0], m.stored[1] // m.groups, m.groups,
-                -1 if m.axis is None else m.axis, -lead,
-                sums.start, sums.stop, groups.start, blocks.start, blocks.stop,
+                m.begin if handle >= 0 else 0, *m.stored, -1 if m.axis is None else m.axis, -lead,
+                m.groups, m.chunks, groups.start, sums.start, blocks.start, blocks.stop,
             )
             for m, lead, sums, groups, blocks in columns
         ]  # fmt: skip
@@ -192,14 +188,14 @@ class _Room:
         found = []
         for number, m in enumerate(self._matrices):
             groups, sums, b = self._groups[number], self._sums[number], self._blocks[number]
-            shape = m.shape[0], m.groups
+            n = m.shape[0]
             constant = np.flatnonzero(self.values[b] < 256)
             blocks = Blocks(self._leads[number], BLOCK, constant)
             found.append(
                 IntegerStats(
-                    self.least[groups].reshape(shape),
-                    self.most[groups].reshape(shape),
-                    self.sums[sums].reshape(shape) if m.summed else None,
+                    self.least[groups].reshape(n, m.groups),
+                    self.most[groups].reshape(n, m.groups),
+                    self.sums[sums].reshape(n, m.chunks) if m.chunks else None,
                     int(self.beyond[number]),
                     blocks,
                     self.ends[b] if m.axis is None else self.ends[:0],
@@ -240,7 +236,9 @@ def _plain_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
     codes = stored if m.axis is None else unpack_int4(stored, m.axis)
     cut = codes.reshape(n, m.groups, k // m.groups)
     least, most = cut.min(axis=2, initial=127), cut.max(axis=2, initial=-128)
-    sums = cut.sum(axis=2, dtype=np.int64) if m.summed else None
+    sums = None
+    if m.chunks:
+        sums = codes.reshape(n, m.chunks, k // m.chunks).sum(axis=2, dtype=np.int64)
     some = sample(flat)
     if m.axis is not None:
         return IntegerStats(least, most, sums, 0, blocks, np.zeros(0, np.int64), some)

@@ -14,10 +14,11 @@ from slimcheck.modules import Module
 from slimcheck.registry import value_rule
 from slimcheck.rules.w4a8 import variant_of
 from slimcheck.rules.w8a8_values import offsets_are_zero
-from slimcheck.scales import Floats, no_scale, not_above_zero
+from slimcheck.scales import Floats, are_scales, no_scale, not_above_zero
 from slimcheck.scan_stats import lowest_codes
 from slimcheck.stacks import Stack
 from slimspec.numeric import as_float32, to_dtype
+from slimspec.numeric.jit import jit_pays
 from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
 
 Integers = NDArray[np.int64]
@@ -36,7 +37,7 @@ def weight_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
 @value_rule("W4A8-004", by_row=True)
 def second_scale_is_a_small_integer(ck: Context, module: Module) -> Iterator[Finding]:
     second = module.numbers("weight_scale_second")
-    if second is not None:
+    if second is not None and not _levels_fit(module):
         expected = f"a whole number from 1 to {LARGEST_SECOND}"
         yield from wrong_elements(
             "W4A8-004", module, "weight_scale_second", ~_second_level(second), expected
@@ -62,12 +63,25 @@ def weight_offset_is_zero(ck: Context, module: Module) -> Iterator[Finding]:
 
 @value_rule("W4A8-007", by_row=True)
 def first_level_is_int8(ck: Context, module: Module) -> Iterator[Finding]:
-    product = _peaks(module)
+    product = None if _levels_fit(module) else _peaks(module)
     if product is not None:
         yield from wrong_elements(
             "W4A8-007", module, "weight_scale_second", product > _INT8,
             f"{_INT8} or less, times the largest code of the group", values=product,
         )  # fmt: skip
+
+
+def _levels_fit(module: Module) -> bool:
+    """Whether many second scales are seen at once to be what these rules ask for."""
+    second = module.numbers("weight_scale_second")
+    if second is None or second.ndim != 2 or not jit_pays(second.size):
+        return False
+    groups = module.integers.over(second.shape[1]) if module.integers else None
+    if groups is None or len(groups.least) != second.shape[0]:
+        return False
+    from slimcheck.level_kernels import levels_fit
+
+    return bool(levels_fit(second, groups.least, groups.most, LARGEST_SECOND, _INT8))
 
 
 def _peaks(module: Module) -> Integers | None:
@@ -101,14 +115,16 @@ def minus_8_is_the_exception(ck: Context, module: Module) -> Iterator[Finding]:
 @value_rule("W4A8-010", by_row=True)
 def scale_bias_is_eight_sums(ck: Context, module: Module) -> Iterator[Finding]:
     """Sums of integers are exact; what a float32 sum in any order gives lies near them."""
-    stored, scale, form = _float32(module, "scale_bias"), _row_scale(module), module.form
-    if stored is None or scale is None or form is None:
+    stored, form = _float32(module, "scale_bias"), module.form
+    if stored is None or form is None:
         return
     chunks = scale_bias_chunks(module.name, variant_of(ck.profile))
     if chunks is None or stored.shape != (form.shape[0], chunks):  # W4A8-009, -011, -017
         return
-    sums = _level_sums(module, chunks)
-    if sums is None:
+    if _biases_are_near(module, stored):
+        return
+    scale, sums = _row_scale(module), _level_sums(module, chunks)
+    if scale is None or sums is None:
         return
     rows, usable = scale
     used = _rounded(module, rows).astype(np.float64)
@@ -119,6 +135,27 @@ def scale_bias_is_eight_sums(ck: Context, module: Module) -> Iterator[Finding]:
         "W4A8-010", module, "scale_bias", wrong, "8 Σ codes · scales",
         instead=wanted, note=_likely(stored, wrong, sums, rows, used),
     )  # fmt: skip
+
+
+def _biases_are_near(module: Module, stored: Floats) -> bool:
+    """Whether many are seen at once to be right."""
+    scale, stats = _float32(module, "weight_scale"), module.integers
+    second = module.numbers("weight_scale_second")
+    if not jit_pays(stored.size) or stats is None or stats.sums is None or scale is None:
+        return False
+    if scale.shape != (len(stored), 1) or not are_scales(module, "weight_scale"):
+        return False
+    if second is None:
+        second = np.ones_like(scale)
+        second.flags.writeable = False
+    elif not _levels_fit(module):
+        return False
+    if stats.sums.shape[1] % stored.shape[1] or stats.sums.shape[1] % second.shape[1]:
+        return False
+    from slimcheck.level_kernels import biases_are_near
+
+    step = _rounded(module, scale).astype(np.float64)[:, 0]
+    return bool(biases_are_near(stored, stats.sums, second, step, _SUM_ERROR))
 
 
 def _near(stored: Floats, wanted: NDArray[np.float64], step: NDArray[np.float64]) -> Mask:
@@ -162,7 +199,7 @@ def _level_sums(module: Module, chunks: int) -> Integers | None:
     sums = stats.sums
     if second is not None:
         peaks = _peaks(module)
-        if peaks is None:
+        if peaks is None or sums.shape[1] % peaks.shape[1]:
             return None
         fits = _second_level(second) & (peaks <= _INT8)
         whole = np.where(fits, second, np.float32(0)).astype(np.int64)
@@ -212,10 +249,11 @@ def _likely(
 
 @value_rule("W4A8-019", by_row=True)
 def unsummed_scale_bias_is_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
-    stored, scale, form = _float32(module, "scale_bias"), _row_scale(module), module.form
-    if stored is None or scale is None or form is None or stored.shape != form.shape:
+    stored, form = _float32(module, "scale_bias"), module.form
+    if stored is None or form is None or stored.shape != form.shape:
         return
-    if scale_bias_chunks(module.name, variant_of(ck.profile)) is not None:
+    scale = _row_scale(module)
+    if scale is None or scale_bias_chunks(module.name, variant_of(ck.profile)) is not None:
         return
     rows, usable = scale
     level = _int8_level(module)
