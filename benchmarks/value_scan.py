@@ -62,8 +62,11 @@ CASES = {
     "int8-groups": Case("W8A16", 12, group_size=128),
     "int4": Case("W4A8_DYNAMIC", 24),
     "int4-groups": Case("W4A16", 24, "A0", 128),
+    "int4-experts": Case("W4A8_DYNAMIC", 5, experts=True),
     "fp8": Case("WFP8AFP8_DYNAMIC", 12),
     "mxfp8": Case("W8A8_MXFP8", 12, described=32),
+    "fp8-experts": Case("WFP8AFP8_DYNAMIC", 3, experts=True),
+    "mxfp8-experts": Case("W8A8_MXFP8", 3, experts=True, described=32),
 }
 
 

@@ -5,15 +5,16 @@ interpreter lock, another thread judges what was read before.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from slimcheck.modules import Module
 from slimcheck.scan_stats import Matrix, lot_stats
+from slimcheck.scan_words import Words, word_lot
 from slimspec.checkpoint.stored import MAP_FROM
 from slimspec.numeric.jit import jit_pays
 
@@ -21,18 +22,18 @@ _ALIGNED = 64  # bytes
 
 
 class _Place(NamedTuple):
-    """Where a tensor lies, and its integers, if they can be counted as they are read."""
+    """Where a tensor lies, and as what it is counted while it is read: a weight."""
 
     path: str
     begin: int
     size: int
     module: Module
     suffix: str
-    matrix: Matrix | None
+    counted: Matrix | Words | None
 
 
 def read(modules: Sequence[Module]) -> None:
-    """Hand the modules the bytes of their small tensors, and the statistics of their integers.
+    """Hand the modules the bytes of their small tensors, and the statistics of their weights.
 
     What cannot be read so is left to the modules, which say what is wrong.
     """
@@ -46,26 +47,26 @@ def read(modules: Sequence[Module]) -> None:
         except OSError:
             continue
         try:
-            _count(handle, [place for place in own if place.matrix])
-            _gather(handle, [place for place in own if not place.matrix])
+            _count(handle, own, Matrix, lot_stats)
+            _count(handle, own, Words, word_lot)
+            _gather(handle, [place for place in own if not place.counted])
         finally:
             os.close(handle)
 
 
 def _places(modules: Sequence[Module]) -> Iterator[_Place]:
     for module in modules:
-        matrix = module.matrix
+        weight = module.matrix or module.read_as_words
         for suffix, (path, begin, end) in module.places.items():
-            counted = matrix if suffix == "weight" else None
+            counted = weight if suffix == "weight" else None
             if 0 <= begin < end and (counted or end - begin < MAP_FROM):
                 yield _Place(path, begin, end - begin, module, suffix, counted)
 
 
-def _count(handle: int, places: Sequence[_Place]) -> None:
-    if not places:
-        return
-    found = lot_stats(handle, [place.matrix for place in places if place.matrix])
-    for place, stats in zip(places, found or (), strict=False):
+def _count(handle: int, places: Sequence[_Place], kind: type, count: Callable[..., Any]) -> None:
+    own = [place for place in places if isinstance(place.counted, kind)]
+    found = count(handle, [place.counted for place in own]) if own else None
+    for place, stats in zip(own, found or (), strict=False):
         place.module.know(stats)
 
 

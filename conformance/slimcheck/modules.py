@@ -4,13 +4,12 @@ Modules come in the order in which their weights lie in the files, so that readi
 sequential pass; what a module has read is dropped with it, so memory holds one module.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +19,10 @@ from slimcheck.forms import TELLING, Form, form_of
 from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
-from slimcheck.scan_stats import (
-    EXPONENT,
-    Blocks,
-    FloatStats,
-    Groups,
-    Integers,
-    IntegerStats,
-    Matrix,
-    byte_blocks,
-    float_stats,
-    integer_stats,
-    lot_stats,
-)
+from slimcheck.scan_blocks import Blocks
+from slimcheck.scan_stats import Groups, Integers, IntegerStats, Matrix, integer_stats, lot_stats
+from slimcheck.scan_words import EXPONENT, Words, WordStats, word_lot, word_stats
 from slimspec import layout
-from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.layout import TensorRule
 from slimspec.numeric.deq_word import decode_deq_scale
@@ -42,9 +30,8 @@ from slimspec.numeric.jit import jit_pays
 from slimspec.pack import unpack_int4
 from slimspec.schemes.int4 import AXES
 
-Stats = TypeVar("Stats")
-MOST_MAPPED = 256 << 20  # bytes; mapped pages count as memory of the process
 _WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
+_WORDS = frozenset({*EXPONENT, "U8"})
 
 
 class Module:
@@ -63,7 +50,7 @@ class Module:
         self._arrays: dict[str, NDArray[Any]] = {}
         self._numbers: dict[str, NDArray[np.float32]] = {}
         self._between: dict[str, tuple[float, float]] = {}
-        self._floats: dict[str, FloatStats] = {}
+        self._words: dict[str, WordStats] = {}
 
     def __contains__(self, suffix: str) -> bool:
         return suffix in self.cls.tensors
@@ -137,9 +124,12 @@ class Module:
         """Take the bytes of a tensor, read already."""
         self._raw[suffix] = raw
 
-    def know(self, stats: IntegerStats) -> None:
-        """Take `integers`, counted already."""
-        self.__dict__["integers"] = stats
+    def know(self, stats: IntegerStats | WordStats) -> None:
+        """Take `integers`, or `words` of the weight, known already."""
+        if isinstance(stats, WordStats):
+            self._words["weight"] = stats
+        else:
+            self.__dict__["integers"] = stats
 
     def array(self, suffix: str) -> NDArray[Any]:
         """The tensor as a read-only array (shape and dtype as in the header).
@@ -250,37 +240,35 @@ class Module:
 
     @property
     def blocks(self) -> Blocks:
-        """The blocks of its weight, of one byte an element, where they lie in the file."""
-        if self.integers is not None:
-            return self.integers.blocks
-        if self.cls.tensors["weight"].dtype in EXPONENT:
-            return self.floats("weight").blocks
-        return byte_blocks(self.array("weight").reshape(-1).view(np.uint8), self.begin("weight"))
+        """The blocks of its weight where they lie in the file."""
+        return self.integers.blocks if self.integers is not None else self.words("weight").blocks
 
-    def floats(self, suffix: str) -> FloatStats:
-        """Statistics of a tensor of dtype F16, BF16, F32 or F8_E4M3."""
-        if suffix not in self._floats:
-            dtype = self.cls.tensors[suffix].dtype
-            values, begin = self.array(suffix), self.begin(suffix)
-            self._floats[suffix] = self._read(
-                lambda path: float_stats(values, dtype, begin, path), suffix
-            )
-        return self._floats[suffix]
+    @property
+    def read_as_words(self) -> Words | None:
+        """Its weight [n, k], if that holds no integers, and the kernel can look at it in its file.
 
-    def _read(self, statistics: Callable[[Path | None], Stats], suffix: str) -> Stats:
-        """Call with the file of a very large tensor, which is read in pieces.
-
-        Raises: CheckpointError if it cannot be read.
+        Of a weight of floats, or of bytes that hold them, nothing but these statistics is judged.
         """
-        table = self._context.checkpoint.table
-        row = table.index(self.tensor(suffix))
-        file = table.file(row)
-        large = table.end[row] - table.begin[row] > MOST_MAPPED
-        try:
-            return statistics(self._context.checkpoint.path / file if large else None)
-        except OSError as error:
-            name = self.tensor(suffix)
-            raise CheckpointError(f"{file}: tensor {name!r} cannot be read ({error})") from None
+        spec = self.cls.tensors.get("weight")
+        if spec is None or len(spec.shape) != 2 or spec.dtype not in _WORDS or self.form:
+            return None
+        _, begin, end = self.places["weight"]
+        words = Words(begin, end - begin, spec.dtype)
+        return words if words.can_be_read else None
+
+    def words(self, suffix: str) -> WordStats:
+        """Statistics of a tensor that holds no integers [n, k]."""
+        known = self._words.get(suffix)
+        if known is None:
+            path, begin, end = self.places[suffix]
+            words = Words(begin, end - begin, self.cls.tensors[suffix].dtype)
+            found = None
+            if words.can_be_read and jit_pays(words.nbytes):
+                with suppress(OSError), open(path, "rb") as stream:
+                    found = word_lot(stream.fileno(), [words])
+            known = found[0] if found else word_stats(self.array(suffix), words)
+            self._words[suffix] = known
+        return known
 
     def begin(self, suffix: str) -> int:
         """Where the bytes of a tensor begin in its file."""
@@ -289,7 +277,7 @@ class Module:
 
     def release(self) -> None:
         """Let go of everything that was read."""
-        for read in (self._raw, self._arrays, self._numbers, self._between, self._floats):
+        for read in (self._raw, self._arrays, self._numbers, self._between, self._words):
             read.clear()
         for name in ("codes", "integers", "rows", "deq_scale", "places"):
             self.__dict__.pop(name, None)

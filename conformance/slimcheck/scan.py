@@ -24,7 +24,6 @@ from slimcheck.modules import Module, modules
 from slimcheck.registry import ValueRule
 from slimcheck.stacks import stacks
 from slimspec.checkpoint import CheckpointError
-from slimspec.checkpoint.stored import MAP_FROM
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
 Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
@@ -42,7 +41,6 @@ _NONE: frozenset[str] = frozenset()
 _turn = Lock()  # of threads with small modules
 # bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
 _COST = {"F16": 1, "BF16": 1, "F32": 1}
-_IN_PIECES = frozenset({"F16", "BF16", "F32"})  # weights of which only statistics are looked at
 _UNPACKED = 8  # two codes a byte beside an unsummed scale_bias, in float32
 _WIDENED = 8
 
@@ -137,7 +135,7 @@ def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
         if module.form is not None:
             beside = module.cls.shapes.get("scale_bias")
             return _UNPACKED if beside == module.form.shape else 0
-        if dtype in _IN_PIECES and size >= MAP_FROM:
+        if module.read_as_words:
             return 0
     return _COST.get(dtype, _WIDENED)
 

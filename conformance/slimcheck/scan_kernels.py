@@ -9,10 +9,10 @@ whether it is counted from the end, and narrowed by hand, or numba would widen t
 import numpy as np
 from numba import njit, types
 
-BLOCK = 4096
+from slimcheck.scan_blocks import BLOCK, MIXED, UNSEEN
+
 NEAR = 1 << 18  # bytes that are read at once, and near when they are looked at again
 _LOOK = np.uint64(256)  # bytes that mostly tell that not all are the same
-UNSEEN, MIXED = np.int16(-1), np.int16(256)  # beside the bytes that a block may be made of
 _FEW = 4096  # nibbles whose sum fits uint16
 _LOW, _HIGH = np.int8(-126), np.int8(126)
 _SIGNS, _NIBBLE, _FOUR = np.uint8(0x88), np.uint8(15), np.uint8(4)
@@ -134,17 +134,24 @@ def _apart_sums(x, at, k, groups, sums):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _one_value(x, at, size):  # type: ignore[no-untyped-def]
-    """The byte, from 0 to 255, that all of uint8 from `at` on are; or MIXED."""
+    """The unsigned integer that all from `at` on are; or MIXED."""
     at, size = np.uint64(at), np.uint64(size)
     first, done = x[at], np.uint64(0)
     while done < size:
-        others, stop = np.uint8(0), min(done + _LOOK, size)
+        others, stop = np.uint64(0), min(done + _LOOK, size)
         for i in range(done, stop):
-            others = np.uint8(others | (x[at + i] ^ first))
+            others |= np.uint64(x[at + i] ^ first)
         if others:
             return MIXED
         done = stop
-    return np.int16(first)
+    return np.int64(first)
+
+
+@njit(nogil=True)
+def _widen(values, block, value):  # type: ignore[no-untyped-def]
+    """Note that a block has elements of this value, or of several."""
+    same = values[block] == UNSEEN or values[block] == value
+    values[block] = value if same else MIXED
 
 
 @njit(nogil=True)
@@ -152,7 +159,7 @@ def _blocks(x, signed, at, size, place, counted, values, ends):  # type: ignore[
     """Complete what is known of blocks by bytes from `at` on, the first at `place` of their grid.
 
     Args: x uint8; signed: the same as int8; counted: whether to count those beyond ±126; values
-    int16 (UNSEEN, a byte, or MIXED) and ends int64 (0) of all blocks. Returns: how many lie beyond
+    int64 (UNSEEN, a byte, or MIXED) and ends int64 (0) of all blocks. Returns: how many lie beyond
     ±126.
     """
     beyond, done = np.int64(0), 0
@@ -162,9 +169,7 @@ def _blocks(x, signed, at, size, place, counted, values, ends):  # type: ignore[
         stop = min((block + 1) * BLOCK - place, size)
         inside = 0 <= block < values.size
         if inside and values[block] != MIXED:
-            value = _one_value(x, at + done, stop - done)
-            same = values[block] == UNSEEN or values[block] == value
-            values[block] = value if same else MIXED
+            _widen(values, block, _one_value(x, at + done, stop - done))
         if counted:
             count = _beyond(signed, at + done, stop - done)
             beyond += count
@@ -211,7 +216,7 @@ def integer_lot(handle, x, table, sums, least, most, values, ends, beyond, sampl
             the sums are (or 0); where the former and the latter begin; from where to where its
             blocks lie.
         sums: int32; least, most: int8.
-        values (UNSEEN): int16, and ends (0): int64, of blocks; beyond (0): int64 [m].
+        values (UNSEEN): int64, and ends (0): int64, of blocks; beyond (0): int64 [m].
         samples (0): uint8 [m, s], bytes at equal distances.
 
     Returns: the number of the first matrix that cannot be read, or m.
@@ -250,7 +255,7 @@ def integer_lot(handle, x, table, sums, least, most, values, ends, beyond, sampl
 
 @njit(nogil=True)
 def _sample(x, at, size, done, stride, found):  # type: ignore[no-untyped-def]
-    """Take bytes at multiples of `stride`, of x from `at` on, before which `done` bytes lie."""
+    """Take elements at multiples of `stride`, of x from `at` on, before which `done` lie."""
     for j in range((done + stride - 1) // stride, found.size):
         if j * stride >= done + size:
             return
@@ -271,45 +276,55 @@ def lowest_nibbles(x):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(nogil=True, cache=True)
-def byte_blocks(x, place, values):  # type: ignore[no-untyped-def]
-    """Fill the values of blocks of uint8, the first at `place` of their grid."""
-    _blocks(x, x.view(np.int8), 0, x.size, place, False, values, np.zeros(0, np.int64))
+@njit(nogil=True)
+def _first_special(words, at, size, exponent):  # type: ignore[no-untyped-def]
+    """Number of the first of `size` words from `at` on with all bits of `exponent`, or -1."""
+    at, special = np.uint64(at), False
+    for i in range(np.uint64(size)):
+        special |= (words[at + i] & exponent) == exponent
+    if special:
+        for i in range(size):
+            if (words[at + np.uint64(i)] & exponent) == exponent:
+                return i
+    return -1
 
 
 @njit(nogil=True, cache=True)
-def _words(x, exponent):  # type: ignore[no-untyped-def]
-    """Smallest and largest word of a short array, and whether one has all bits of `exponent`."""
-    least = most = x[0]
-    special = False
-    for i in range(x.size):
-        v = x[i]
-        least = v if v < least else least
-        most = v if v > most else most
-        special |= (v & exponent) == exponent
-    return least, most, special
+def word_lot(handle, x, words, table, exponents, values, firsts, samples):  # type: ignore[no-untyped-def]
+    """Fill the statistics of tensors of unsigned words, those of one behind those of another.
 
+    Args:
+        handle: an open file, read piece by piece into x of NEAR bytes; or -1.
+        x: uint8; words: the same as words; the bytes of all tensors, if there is no file.
+        table: int64 [m, 5]: where a tensor begins in the file or in `words`, how many words it has,
+            the place of its first word in the grid of blocks, from where to where its blocks lie.
+        exponents: words [m], bits that no finite number has all; 0: not asked.
+        values (UNSEEN): int64 of blocks; firsts (-1): int64 [m], first word that is no finite
+            number; samples: words [m, s], at equal distances.
 
-@njit(nogil=True, cache=True)
-def float_words(x, exponent, base, lead, step, low, high):  # type: ignore[no-untyped-def]
-    """Fill the extremes of blocks; return the first place without a finite number, or -1.
-
-    Args: x uint8, uint16 or uint32, the first at element `base` of the tensor; `lead` elements lie
-    before the first whole block of `step`; low (all set) and high (0) of the dtype of x, of all
-    blocks.
+    Returns: the number of the first tensor that cannot be read, or m.
     """
-    first, at = -1, 0
-    while at < x.size:
-        place = base + at
-        block = (place - lead) // step if place >= lead else -1
-        stop = min(lead + (block + 1) * step - base, x.size)
-        least, most, special = _words(x[at:stop], exponent)
-        if 0 <= block < low.size:
-            low[block] = min(low[block], least)
-            high[block] = max(high[block], most)
-        if special and first < 0:
-            for i in range(at, stop):
-                if first < 0 and (x[i] & exponent) == exponent:
-                    first = base + i
-        at = stop
-    return first
+    width = words.itemsize
+    per, step = BLOCK // width, NEAR // width
+    for i in range(table.shape[0]):
+        at, size, place, first_block, last_block = table[i]
+        own = values[first_block:last_block]
+        for done in range(0, size, step):
+            count, begin = min(step, size - done), at + done
+            if handle >= 0:
+                if not _read(handle, at + done * width, count * width, x, 0):
+                    return i
+                begin = 0
+            part = 0
+            while part < count:
+                here = place + done + part
+                block = here // per if here >= 0 else -1
+                stop = min((block + 1) * per - place - done, count)
+                if 0 <= block < own.size and own[block] != MIXED:
+                    _widen(own, block, _one_value(words, begin + part, stop - part))
+                if exponents[i] and firsts[i] < 0:
+                    special = _first_special(words, begin + part, stop - part, exponents[i])
+                    firsts[i] = done + part + special if special >= 0 else -1
+                part = stop
+            _sample(words, begin, count, done, max(size // samples.shape[1], 1), samples[i])
+    return table.shape[0]

@@ -1,55 +1,35 @@
-"""What one pass over the bytes of a tensor tells: rows, 4 KiB blocks of the file, finiteness.
+"""What one pass over the integers of a weight tells: rows, groups of columns, blocks of the file.
 
-Every value rule takes its numbers from here, so that the bytes are read once. Large arrays go
-through compiled kernels (`scan_kernels`), small ones through the plain form: the same integers.
+Every value rule takes its numbers from here and from `scan_words`, so that the bytes are read once.
+Large weights go through compiled kernels (`scan_kernels`) as they are read, small ones through the
+plain form: the same integers.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimspec.checkpoint.stored import pieces
+from slimcheck.scan_blocks import (
+    BLOCK,
+    SAMPLES,
+    UNSEEN,
+    Blocks,
+    constant_blocks,
+    cut,
+    grid,
+    ranges,
+    sample,
+)
 from slimspec.numeric.jit import jit_enabled, jit_pays
 from slimspec.pack import unpack_int4
 
-BLOCK = 4096  # bytes that file systems and downloads lose together, aligned in the file
-EXPONENT: dict[str, Any] = {  # bits that are all set in NaN and Inf, and in no number
-    "F8_E4M3": np.uint8(0x7F),
-    "F16": np.uint16(0x7C00),
-    "BF16": np.uint16(0x7F80),
-    "F32": np.uint32(0x7F800000),
-}
-
 Integers = NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """Whole 4 KiB blocks of the file that a tensor covers.
-
-    Attributes:
-        lead: elements of the tensor before the first block.
-        step: elements in a block.
-        constant: numbers of the blocks that hold one value only.
-    """
-
-    lead: int
-    step: int
-    constant: Integers
-
-    def element(self, block: int) -> int:
-        """Flat position of the first element of a block."""
-        return self.lead + block * self.step
-
-
-_SAMPLES = 256  # bytes of a weight by which, with its blocks, it is told from others
 _LONGEST = 1 << 24  # bytes of a row that is read into memory at once
 
 
@@ -151,19 +131,19 @@ class _Room:
     """Room for the statistics of matrices, those of one behind those of another."""
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
-        grids = [_grid(m.begin, m.nbytes, BLOCK) for m in matrices]
+        grids = [grid(m.begin, m.nbytes) for m in matrices]
         self._matrices = matrices
         self._leads = [lead for lead, _ in grids]
-        self._groups = _ranges(m.shape[0] * m.groups for m in matrices)
-        self._sums = _ranges(m.shape[0] * m.chunks for m in matrices)
-        self._blocks = _ranges(count for _, count in grids)
+        self._groups = ranges(m.shape[0] * m.groups for m in matrices)
+        self._sums = ranges(m.shape[0] * m.chunks for m in matrices)
+        self._blocks = ranges(count for _, count in grids)
         size, blocks = self._groups[-1].stop, self._blocks[-1].stop
         self.least, self.most = np.empty(size, np.int8), np.empty(size, np.int8)
         self.sums = np.empty(self._sums[-1].stop, np.int32)
-        self.values = np.full(blocks, -1, np.int16)
+        self.values = np.full(blocks, UNSEEN, np.int64)
         self.ends = np.zeros(blocks, np.int64)
         self.beyond = np.zeros(len(matrices), np.int64)
-        self.samples = np.zeros((len(matrices), _SAMPLES), np.uint8)
+        self.samples = np.zeros((len(matrices), SAMPLES), np.uint8)
 
     def fill(self, handle: int, x: NDArray[np.uint8]) -> bool:
         """Count; False if the file cannot be read. Args: as for `integer_lot`."""
@@ -189,7 +169,7 @@ class _Room:
         for number, m in enumerate(self._matrices):
             groups, sums, b = self._groups[number], self._sums[number], self._blocks[number]
             n = m.shape[0]
-            constant = np.flatnonzero(self.values[b] < 256)
+            constant = np.flatnonzero(self.values[b] >= 0)
             blocks = Blocks(self._leads[number], BLOCK, constant)
             found.append(
                 IntegerStats(
@@ -203,10 +183,6 @@ class _Room:
                 )
             )
         return found
-
-
-def _ranges(sizes: Iterable[int]) -> list[slice]:
-    return [slice(*pair) for pair in pairwise(accumulate(sizes, initial=0))]
 
 
 def lot_stats(handle: int, matrices: Sequence[Matrix]) -> list[IntegerStats] | None:
@@ -231,27 +207,18 @@ def integer_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
 
 
 def _plain_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
-    (n, k), blocks = m.shape, byte_blocks(flat, m.begin)
+    (n, k), blocks, some = m.shape, constant_blocks(flat, m.begin), sample(flat)
     stored = flat.view(np.int8).reshape(m.stored)
     codes = stored if m.axis is None else unpack_int4(stored, m.axis)
-    cut = codes.reshape(n, m.groups, k // m.groups)
-    least, most = cut.min(axis=2, initial=127), cut.max(axis=2, initial=-128)
-    sums = None
+    groups = codes.reshape(n, m.groups, k // m.groups)
+    least, most, sums = groups.min(axis=2, initial=127), groups.max(axis=2, initial=-128), None
     if m.chunks:
         sums = codes.reshape(n, m.chunks, k // m.chunks).sum(axis=2, dtype=np.int64)
-    some = sample(flat)
     if m.axis is not None:
         return IntegerStats(least, most, sums, 0, blocks, np.zeros(0, np.int64), some)
     far = (codes.reshape(-1) < -126) | (codes.reshape(-1) > 126)
-    lead, count = _grid(m.begin, flat.size, BLOCK)
-    ends = _cut(far, lead, count, BLOCK).sum(axis=1, dtype=np.int64)
-    beyond = int(np.count_nonzero(far))
-    return IntegerStats(least, most, sums, beyond, blocks, ends, some)
-
-
-def sample(flat: NDArray[Any]) -> NDArray[Any]:
-    """Return up to 256 elements at equal distances."""
-    return flat[:: max(flat.size // _SAMPLES, 1)][:_SAMPLES].copy()
+    ends = cut(far, *grid(m.begin, flat.size)).sum(axis=1, dtype=np.int64)
+    return IntegerStats(least, most, sums, int(np.count_nonzero(far)), blocks, ends, some)
 
 
 def lowest_codes(stored: NDArray[np.int8], packed: bool) -> int:
@@ -262,72 +229,3 @@ def lowest_codes(stored: NDArray[np.int8], packed: bool) -> int:
         return int(lowest_nibbles(stored.reshape(-1).view(np.uint8)))
     codes = unpack_int4(stored) if packed else stored
     return int(np.count_nonzero(codes == -8))
-
-
-def _pieces(
-    flat: NDArray[Any], begin: int, path: Path | None, unit: int
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first element, elements): all at once, or piece by piece from the file."""
-    if path is None:
-        return iter([(0, flat)])
-    return pieces(path, begin, flat.size, flat.dtype, unit)
-
-
-@dataclass(frozen=True, slots=True)
-class FloatStats:
-    """Of a float tensor: flat position of the first NaN or Inf (-1: none), and blocks of words."""
-
-    not_finite: int
-    blocks: Blocks
-
-
-def float_stats(
-    values: NDArray[Any], tag: str, begin: int = 0, path: Path | None = None
-) -> FloatStats:
-    """Return the statistics of a tensor of dtype `tag` (F16, BF16 or F32); see `integer_stats`."""
-    exponent = EXPONENT[tag]
-    words = values.reshape(-1).view(exponent.dtype)
-    step = BLOCK // words.itemsize
-    lead, count = _grid(begin, words.nbytes, BLOCK)
-    if lead % words.itemsize:  # a tensor that is not aligned has no whole blocks of its words
-        lead, count = 0, 0
-    lead //= words.itemsize
-    low = np.full(count, np.iinfo(words.dtype).max, words.dtype)
-    high = np.zeros(count, words.dtype)
-    if jit_pays(words.size):
-        from slimcheck.scan_kernels import float_words
-
-        first = -1
-        for at, piece in _pieces(words, begin, path, 1):
-            found = int(float_words(piece, exponent, at, lead, step, low, high))
-            first = found if first < 0 else first
-    else:
-        special = (words & exponent) == exponent
-        first = int(np.argmax(special)) if special.any() else -1
-        if count:
-            view = _cut(words, lead, count, step)
-            low, high = view.min(axis=1), view.max(axis=1)
-    return FloatStats(first, Blocks(lead, step, np.flatnonzero(low == high)))
-
-
-def byte_blocks(raw: NDArray[np.uint8], begin: int = 0) -> Blocks:
-    """Return the blocks of bytes."""
-    lead, count = _grid(begin, raw.size, BLOCK)
-    if jit_pays(raw.size):
-        from slimcheck import scan_kernels
-
-        values = np.full(count, scan_kernels.UNSEEN, np.int16)
-        scan_kernels.byte_blocks(raw, -lead, values)
-        return Blocks(lead, BLOCK, np.flatnonzero(values != scan_kernels.MIXED))
-    view = _cut(raw, lead, count, BLOCK)
-    return Blocks(lead, BLOCK, np.flatnonzero((view == view[:, :1]).all(axis=1)))
-
-
-def _grid(begin: int, nbytes: int, step: int) -> tuple[int, int]:
-    """Bytes before the first whole block of the file, and the number of whole blocks."""
-    lead = min(-begin % step, nbytes)
-    return lead, (nbytes - lead) // step
-
-
-def _cut(x: NDArray[Any], lead: int, count: int, step: int) -> NDArray[Any]:
-    return x[lead : lead + count * step].reshape(count, step)

@@ -17,7 +17,9 @@ from slimcheck.context import Context, ModuleClass
 from slimcheck.forms import Form
 from slimcheck.kept import kept
 from slimcheck.modules import Module
-from slimcheck.scan_stats import BLOCK, Blocks, IntegerStats
+from slimcheck.scan_blocks import Blocks
+from slimcheck.scan_stats import IntegerStats
+from slimcheck.scan_words import WordStats
 
 _NUMBER = re.compile(r"\d+")
 _LEAST = 2  # rows: what has one row may have one scale, which is no scale of rows
@@ -85,10 +87,24 @@ class Stack(Module):
             np.concatenate([stats.most for stats in known]),
             np.concatenate(sums) if len(sums) == len(known) else None,
             max(stats.beyond for stats in known),
-            Blocks(0, BLOCK, np.concatenate([stats.blocks.constant for stats in known])),
+            _together([stats.blocks for stats in known]),
             np.concatenate([stats.ends for stats in known]),
             np.empty(0, np.uint8),
         )
+
+    def words(self, suffix: str) -> WordStats:
+        """The statistics of the members: some number that is not finite, blocks without a place."""
+        if suffix not in self._words:
+            found = [member.words(suffix) for member in self.members]
+            first = max(stats.not_finite for stats in found)
+            blocks = _together([stats.blocks for stats in found])
+            self._words[suffix] = WordStats(first, blocks, found[0].sample[:0])
+        return self._words[suffix]
+
+
+def _together(parts: Sequence[Blocks]) -> Blocks:
+    """Blocks of several tensors, whose places say nothing."""
+    return Blocks(0, parts[0].step, np.concatenate([part.constant for part in parts]))
 
 
 def stacks(context: Context, modules: Sequence[Module]) -> Iterator[Stack]:
@@ -106,9 +122,10 @@ def stacks(context: Context, modules: Sequence[Module]) -> Iterator[Stack]:
 
 def _has_rows_only(module: Module) -> bool:
     form, tensors = module.form, module.cls.tensors
-    if form is None or form.shape[0] < _LEAST:
+    shape = tensors["weight"].shape if "weight" in module else ()
+    if len(shape) != 2 or shape[0] < _LEAST or (form is None and not module.read_as_words):
         return False
-    rows = form.shape[0], tensors["weight"].shape[0]
+    rows = (form.shape if form else shape)[0], shape[0]
     return all(spec.shape and spec.shape[0] in rows for spec in tensors.values())
 
 

@@ -8,16 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimcheck import scan_stats
-from slimcheck.scan_stats import (
-    BLOCK,
-    Matrix,
-    byte_blocks,
-    float_stats,
-    lot_stats,
-    lowest_codes,
-)
-from slimspec.checkpoint import stored
+from slimcheck.scan_blocks import BLOCK, constant_blocks
+from slimcheck.scan_stats import Matrix, lot_stats, lowest_codes
+from slimspec.numeric.jit import jit_enabled
 from slimspec.pack import pack_int4
+
+compiled_only = pytest.mark.skipif(not jit_enabled(), reason="kernels read files when compiled")
 
 
 def integer_stats(codes, begin=0, groups=1):
@@ -104,7 +100,7 @@ def test_nibbles_are_the_codes_taken_apart(n, groups, size, axis, begin, low, ji
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan_stats, "jit_pays", lambda size: jit)
         found, lowest = nibble_stats(stored, axis, begin, groups), lowest_codes(stored, True)
-        blocks = byte_blocks(stored.reshape(-1).view(np.uint8), begin)
+        blocks = constant_blocks(stored.reshape(-1).view(np.uint8), begin)
     wanted = integer_stats(codes, groups=groups)
     for name in ("sums", "least", "most") if k else ():
         assert np.array_equal(getattr(found, name), getattr(wanted, name))
@@ -150,6 +146,7 @@ def test_peak_and_span_are_those_of_exact_integers(seed, ends):
     assert groups.idle.tolist() == (~cut.any(axis=2)).tolist()
 
 
+@compiled_only
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_matrices_of_a_file_are_counted_as_each_in_memory(tmp_path_factory, seed):
@@ -176,6 +173,7 @@ def test_matrices_of_a_file_are_counted_as_each_in_memory(tmp_path_factory, seed
             assert (found.sums is None) == (not m.chunks)
 
 
+@compiled_only
 @pytest.mark.parametrize("axis", [None, 0, 1])
 @pytest.mark.parametrize("k", [12, 1020, 300_006])
 def test_pieces_of_a_large_matrix_give_the_same(forms, tmp_path, axis, k):
@@ -199,6 +197,7 @@ def test_pieces_of_a_large_matrix_give_the_same(forms, tmp_path, axis, k):
     assert found.blocks.constant.size > 4
 
 
+@compiled_only
 def test_shorter_file_than_stated_has_no_statistics(tmp_path: Path):
     file = tmp_path / "data"
     file.write_bytes(bytes(100))
@@ -215,21 +214,6 @@ def test_long_row_of_extremes_does_not_overflow(forms):
     assert same(compiled, plain)
 
 
-def test_pieces_of_a_file_give_the_same(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(scan_stats, "jit_pays", lambda size: True)
-    monkeypatch.setattr(stored, "_PIECE", 1000)
-    words = np.random.default_rng(4).normal(size=9001).astype(np.float16)
-    words[[5000, 8000]] = np.nan, np.inf
-    file = tmp_path / "data"
-    file.write_bytes(b"x" * 78 + words.tobytes())
-    whole, pieces = float_stats(words, "F16", 78), float_stats(words, "F16", 78, file)
-    assert pieces.not_finite == whole.not_finite == 5000
-    assert np.array_equal(pieces.blocks.constant, whole.blocks.constant)
-    file.write_bytes(b"123")
-    with pytest.raises(OSError, match="shorter than its header"):
-        float_stats(words, "F16", 78, file)
-
-
 def test_blocks_are_those_of_the_file():
     codes = np.ones((3, 3 * BLOCK), np.int8)
     codes[1, :5000] = np.arange(5000) % 100
@@ -240,17 +224,3 @@ def test_blocks_are_those_of_the_file():
     assert {0, 1} <= constant
     assert 2 not in constant
     assert {5, 6} <= constant
-
-
-@pytest.mark.parametrize("tag", ["F16", "BF16", "F32"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_first_number_that_is_none_is_found(forms, tag, value):
-    import ml_dtypes
-
-    dtype = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32}[tag]
-    values = np.linspace(-6e4, 6e4, 3000).astype(dtype)
-    compiled, plain = forms(lambda: float_stats(values, tag))
-    assert compiled.not_finite == plain.not_finite == -1
-    values[[1234, 2999]] = value
-    compiled, plain = forms(lambda: float_stats(values, tag))
-    assert compiled.not_finite == plain.not_finite == 1234

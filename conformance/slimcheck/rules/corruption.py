@@ -13,7 +13,7 @@ from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, is_norm
 from slimcheck.modules import Module
 from slimcheck.registry import after_rule, rule, value_rule
-from slimcheck.scan_stats import EXPONENT, Blocks, sample
+from slimcheck.scan_blocks import Blocks
 from slimcheck.stacks import Stack
 
 _PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
@@ -26,7 +26,7 @@ _COMMON = 2 / 3  # of the layers have a norm that all should have
 
 
 def _has_no_constant_block(ck: Context, stack: Stack) -> bool:
-    return stack.integers is not None and not stack.integers.blocks.constant.size
+    return not stack.blocks.constant.size
 
 
 @value_rule("VAL-001", clears=_has_no_constant_block)
@@ -34,15 +34,11 @@ def no_block_is_constant(ck: Context, module: Module) -> Iterator[Finding]:
     spec = module.cls.tensors.get("weight")
     if spec is None or len(spec.shape) != 2 or module.base_label in _PRUNED:
         return
-    if spec.dtype in FLOATS:
-        blocks = module.floats("weight").blocks
-        stored = module.array("weight").reshape(-1).view(EXPONENT[spec.dtype].dtype)
-    elif spec.dtype in _BYTES:
-        stored = module.array("weight").reshape(-1).view(np.int8)
-        blocks = module.blocks
-    else:
+    if spec.dtype not in FLOATS | _BYTES:
         return
-    run = _broken_run(stored, blocks, spec.shape[1] if stored.size else 1)
+    stored = module.array("weight").reshape(-1)
+    stored = stored.view(f"u{stored.itemsize}")
+    run = _broken_run(stored, module.blocks, spec.shape[1] if stored.size else 1)
     if run is not None:
         begin, end = run
         row, column = divmod(begin, spec.shape[1])
@@ -112,7 +108,7 @@ def note_the_weight(ck: Context, module: Module) -> Iterator[Finding]:
     if len(spec.shape) != 2 or spec.shape[0] * spec.shape[1] < _LEAST:
         return
     if stats is None:
-        some = sample(module.array("weight").reshape(-1)).tobytes()
+        some = module.words("weight").sample.tobytes()
     else:
         some = stats.sample.tobytes()
         if some.count(some[:1]) == len(some) and stats.least.min() == stats.most.max():

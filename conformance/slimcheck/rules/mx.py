@@ -14,7 +14,7 @@ from slimcheck.layouts import DTYPE, LABEL, SHAPE, UNEXPECTED, breaches, foreign
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.w8a8_values import offsets_are_zero
-from slimcheck.scales import no_scale, not_above_zero
+from slimcheck.scales import are_scales, no_scale, not_above_zero
 from slimspec.numeric.e8m0 import NAN_BYTE
 from slimspec.numeric.fp8 import NAN_CODE
 from slimspec.pack.fp4 import unpack_fp4
@@ -62,10 +62,13 @@ def blocks_are_whole_and_even(ck: Context) -> Iterator[Finding]:
             yield Finding("MX-002", "k", f"k = {shape[1]}", expected, names, ck.one_file(names))
 
 
-@value_rule("MX-003")
+@value_rule("MX-003", by_row=True)
 def weight_has_no_nan(ck: Context, module: Module) -> Iterator[Finding]:
+    spec = module.cls.tensors.get("weight")
+    if spec is None or spec.dtype != "F8_E4M3" or module.words("weight").not_finite < 0:
+        return
     codes = _fp8(module)
-    if codes is not None and module.floats("weight").not_finite >= 0:
+    if codes is not None:
         wrong = (codes & _MAGNITUDE) == NAN_CODE
         yield from wrong_elements("MX-003", module, "weight", wrong, "no NaN", values=codes)
 
@@ -78,7 +81,7 @@ def _fp8(module: Module) -> NDArray[np.uint8] | None:
     return module.array("weight").view(np.uint8)
 
 
-@value_rule("MX-006")
+@value_rule("MX-006", by_row=True)
 def block_scales_are_numbers(ck: Context, module: Module) -> Iterator[Finding]:
     spec = module.cls.tensors.get("weight_scale")
     if spec is None or spec.dtype != "U8":
@@ -124,11 +127,11 @@ def dynamic_fp8_has_its_tensors(ck: Context) -> Iterator[Finding]:
     yield from breaches(ck, "MX-008", {UNEXPECTED})
 
 
-@value_rule("MX-008")
+@value_rule("MX-008", by_row=True)
 def dynamic_fp8_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
-    scale, codes = module.numbers("weight_scale"), _fp8(module)
-    if scale is not None:
-        wrong, zeros = no_scale(scale), scale == 0
+    scale = module.numbers("weight_scale")
+    if scale is not None and not are_scales(module, "weight_scale"):
+        wrong, zeros, codes = no_scale(scale), scale == 0, _fp8(module)
         if codes is not None and scale.shape == (codes.shape[0], 1) and zeros.any():
             wrong |= zeros & (codes & _MAGNITUDE).any(axis=1, keepdims=True)
         yield from wrong_elements("MX-008", module, "weight_scale", wrong, "finite, above 0")
@@ -149,7 +152,7 @@ def dual_scale_is_float32(ck: Context) -> Iterator[Finding]:
     yield from breaches(ck, "MX-010", {DTYPE, SHAPE}, {"weight_dual_scale"})
 
 
-@value_rule("MX-010")
+@value_rule("MX-010", by_row=True)
 def dual_scale_is_positive(ck: Context, module: Module) -> Iterator[Finding]:
     yield from not_above_zero("MX-010", module, "weight_dual_scale")
 

@@ -19,7 +19,7 @@ from slimcheck.layouts import (
 from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.scales import are_scales, bare_zeros, no_scale
-from slimcheck.scan_stats import EXPONENT
+from slimcheck.scan_words import EXPONENT
 from slimspec import layout
 from slimspec.layout import TensorRule, layer_names
 from slimspec.layout.beside import guests
@@ -66,7 +66,7 @@ def _scale(module: Module, suffix: str) -> Iterator[Finding]:
 
 
 def _float(module: Module, suffix: str, spec: Spec) -> Iterator[Finding]:
-    if module.floats(suffix).not_finite < 0:
+    if module.words(suffix).not_finite < 0:
         return
     values, exponent = module.array(suffix), EXPONENT[spec.dtype]
     wrong: Mask = (values.view(exponent.dtype) & exponent) == exponent

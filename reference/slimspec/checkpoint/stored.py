@@ -1,7 +1,6 @@
 """The bytes of a tensor in its file: read where they are few, mapped where they are many."""
 
 import mmap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAP_FROM = 1 << 20  # bytes; of fewer, a map costs more than reading them
-_PIECE = 1 << 20  # bytes that are read at once: they stay in the cache of one processor
 
 
 def stored_bytes(path: str | Path, begin: int, size: int) -> NDArray[np.uint8]:
@@ -31,27 +29,6 @@ def stored_bytes(path: str | Path, begin: int, size: int) -> NDArray[np.uint8]:
             stream.fileno(), lead + size, access=mmap.ACCESS_READ, offset=begin - lead
         )
         return np.frombuffer(pages, np.uint8, size, lead)
-
-
-def pieces(
-    path: str | Path, begin: int, size: int, dtype: Any, unit: int
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first element, elements) of an array of `size` elements in a file, piece by piece.
-
-    Pages of a map are memory of the process, pieces are not: they are multiples of `unit` elements
-    and share one buffer.
-
-    Raises:
-        OSError: they cannot be read.
-    """
-    width = np.dtype(dtype).itemsize
-    step = max(_PIECE // width // unit, 1) * unit
-    buffer = np.empty(min(step, size), dtype)
-    with open(path, "rb", buffering=0) as stream:
-        for at in range(0, size, step):
-            piece = buffer[: min(step, size - at)]
-            _fill(stream, piece, begin + at * width)
-            yield at, piece
 
 
 def _fill(stream: Any, array: NDArray[Any], begin: int) -> None:
