@@ -12,6 +12,7 @@ from numba import njit, types
 from slimcheck.scan_blocks import BLOCK, MIXED, UNSEEN
 
 NEAR = 1 << 18  # bytes that are read at once, and near when they are looked at again
+_GROUP = 128  # columns of the usual group: LLVM unrolls a loop of a length that it knows
 _LOOK = np.uint64(256)  # bytes that mostly tell that not all are the same
 _FEW = 4096  # nibbles whose sum fits uint16
 _LOW, _HIGH = np.int8(-126), np.int8(126)
@@ -56,7 +57,11 @@ def _beyond(x, at, size):  # type: ignore[no-untyped-def]
 def _int8_extremes(x, at, k, least, most):  # type: ignore[no-untyped-def]
     """Of groups of k int8 from `at` on."""
     for r in range(least.size):
-        least[r], most[r] = _extremes(x, at + r * k, k)
+        begin = at + r * k
+        if k == _GROUP:
+            least[r], most[r] = _extremes(x, begin, _GROUP)
+        else:
+            least[r], most[r] = _extremes(x, begin, k)
 
 
 @njit(nogil=True)
@@ -67,14 +72,25 @@ def _int8_sums(x, at, k, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
+def _both_extremes(x, at, size):  # type: ignore[no-untyped-def]
+    """Smallest and largest nibble of bytes, counted from -8 on."""
+    at, first, last = np.uint64(at), _NIBBLE, np.uint8(0)
+    for i in range(np.uint64(size)):
+        both = np.uint8(x[at + i] ^ _SIGNS)
+        low, high = np.uint8(both & _NIBBLE), np.uint8(both >> _FOUR)
+        first, last = min(first, min(low, high)), max(last, max(low, high))
+    return first, last
+
+
+@njit(nogil=True)
 def _joint_extremes(x, at, k, least, most):  # type: ignore[no-untyped-def]
-    """Of groups of 2k nibbles in k bytes; nibbles are counted from -8 on."""
+    """Of groups of 2k nibbles in k bytes."""
     for r in range(least.size):
-        begin, first, last = np.uint64(at + r * k), _NIBBLE, np.uint8(0)
-        for i in range(np.uint64(k)):
-            both = np.uint8(x[begin + i] ^ _SIGNS)
-            low, high = np.uint8(both & _NIBBLE), np.uint8(both >> _FOUR)
-            first, last = min(first, min(low, high)), max(last, max(low, high))
+        begin = at + r * k
+        if k == _GROUP // 2:
+            first, last = _both_extremes(x, begin, _GROUP // 2)
+        else:
+            first, last = _both_extremes(x, begin, k)
         least[r], most[r] = np.int8(first) - np.int8(8), np.int8(last) - np.int8(8)
 
 
