@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from slimspec import layout
 from slimspec.quantize.affine import Variant
 
+from .loading import load_all
 from .store import encode
 
 Batches = Mapping[str, Sequence[NDArray]]  # what was observed in each calibration step, by role
@@ -107,5 +108,6 @@ def register_attention(scheme: AttentionType) -> AttentionType:
 
 
 def attention_schemes() -> Mapping[str, AttentionScheme]:
-    """Return label -> scheme, all that are registered."""
+    """Return label -> scheme, of all."""
+    load_all()
     return MappingProxyType(_REGISTER)

@@ -22,6 +22,7 @@ from slimspec.numeric import as_float32
 from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.quantize.affine import Variant, dequantize_rows
 
+from .loading import load_all
 from .records import InputParams, Linear, Options, QuantizedLinear
 from .store import encode
 from .weights import METHODS, integer_weight
@@ -192,7 +193,8 @@ def register(scheme: type[Scheme]) -> type[Scheme]:
 
 
 def schemes() -> Mapping[str, Scheme]:
-    """Return label -> scheme, all that are registered."""
+    """Return label -> scheme, of all."""
+    load_all()
     return MappingProxyType(_REGISTER)
 
 
@@ -213,6 +215,7 @@ def get(label: str) -> Scheme:
 
     Raises: ValueError for a label without a scheme, or of a type that cannot be read (NF4).
     """
+    load_all()
     if label in _REGISTER:
         return _REGISTER[label]
     for name, derivation in layout.derivations().items():
