@@ -90,8 +90,11 @@ def scan(
     """
     findings: list[Finding] = []
     applied: set[str] = set()
-    jobs = list(_jobs(chosen))
-    total = sum(job.nbytes for job in jobs)
+    jobs: Iterable[Job] = _jobs(chosen)
+    total = 0
+    if progress:
+        jobs = list(jobs)
+        total = sum(job.nbytes for job in jobs)
     for job in _run(context, jobs, _fitting(rules), threads or processors()):
         findings += job.findings
         applied |= job.applied
@@ -140,16 +143,18 @@ def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
     return _COST.get(dtype, _WIDENED)
 
 
-def _run(context: Context, jobs: Sequence[Job], fitting: Fitting, threads: int) -> Iterator[Job]:
+def _run(context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int) -> Iterator[Job]:
     """Yield the jobs in order, done."""
     ahead = _ReadAhead()
     try:
         if threads == 1:
-            for number, job in enumerate(jobs):
-                if number == 0:
-                    ahead.want(job)
-                if number + 1 < len(jobs):
-                    ahead.want(jobs[number + 1])
+            waiting: deque[Job] = deque()
+            for job in jobs:
+                ahead.want(job)
+                waiting.append(job)
+                if len(waiting) > 1:
+                    yield _judge(context, waiting.popleft(), fitting)
+            for job in waiting:
                 yield _judge(context, job, fitting)
             return
         yield from _run_together(context, jobs, fitting, min(threads, _MOST_THREADS), ahead)
@@ -158,7 +163,7 @@ def _run(context: Context, jobs: Sequence[Job], fitting: Fitting, threads: int) 
 
 
 def _run_together(
-    context: Context, jobs: Sequence[Job], fitting: Fitting, threads: int, ahead: "_ReadAhead"
+    context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int, ahead: "_ReadAhead"
 ) -> Iterator[Job]:
     pending: deque[tuple[Job, Future[Job]]] = deque()
     memory = behind = 0

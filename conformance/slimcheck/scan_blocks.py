@@ -1,6 +1,6 @@
 """The 4 KiB blocks of a file that a tensor covers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -54,6 +54,14 @@ def constant_blocks(x: NDArray[Any], begin: int) -> Blocks:
     view = cut(x, lead, count)
     constant = np.flatnonzero((view == view[:, :1]).all(axis=1))
     return Blocks(lead, BLOCK // x.itemsize, constant)
+
+
+def constant_in(values: NDArray[np.int64], parts: Sequence[slice]) -> list[NDArray[np.int64]]:
+    """Return by part of what kernels noted of blocks the numbers of those of one value."""
+    found = np.flatnonzero(values >= 0)
+    if not found.size:  # so it is mostly
+        return [found] * len(parts)
+    return [np.flatnonzero(values[part] >= 0) for part in parts]
 
 
 def sample(x: NDArray[Any]) -> NDArray[Any]:

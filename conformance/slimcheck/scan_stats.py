@@ -20,6 +20,7 @@ from slimcheck.scan_blocks import (
     UNSEEN,
     Blocks,
     constant_blocks,
+    constant_in,
     cut,
     grid,
     ranges,
@@ -166,11 +167,10 @@ class _Room:
     def stats(self) -> list[IntegerStats]:
         """The statistics of each matrix."""
         found = []
+        constant = constant_in(self.values, self._blocks)
         for number, m in enumerate(self._matrices):
-            groups, sums, b = self._groups[number], self._sums[number], self._blocks[number]
-            n = m.shape[0]
-            constant = np.flatnonzero(self.values[b] >= 0)
-            blocks = Blocks(self._leads[number], BLOCK, constant)
+            groups, sums, n = self._groups[number], self._sums[number], m.shape[0]
+            blocks = Blocks(self._leads[number], BLOCK, constant[number])
             found.append(
                 IntegerStats(
                     self.least[groups].reshape(n, m.groups),
@@ -178,7 +178,7 @@ class _Room:
                     self.sums[sums].reshape(n, m.chunks) if m.chunks else None,
                     int(self.beyond[number]),
                     blocks,
-                    self.ends[b] if m.axis is None else self.ends[:0],
+                    self.ends[self._blocks[number]] if m.axis is None else self.ends[:0],
                     self.samples[number, : m.nbytes],
                 )
             )

@@ -19,6 +19,7 @@ from slimcheck.scan_blocks import (
     UNSEEN,
     Blocks,
     constant_blocks,
+    constant_in,
     grid,
     ranges,
     sample,
@@ -123,11 +124,12 @@ def _look(handle: int, x: NDArray[np.uint8], tensors: Sequence[Words]) -> list[W
     done = scan_kernels.word_lot(handle, x, words_of_x, np.array(table), exponents, *seen)
     if done < len(tensors):
         return None
+    constant = constant_in(values, blocks)
     return [
         WordStats(
             int(firsts[i]),
-            Blocks(-place, BLOCK // width, np.flatnonzero(values[own] >= 0)),
+            Blocks(-place, BLOCK // width, constant[i]),
             samples[i, :size],
         )
-        for i, ((_, size, place, *_), own) in enumerate(zip(table, blocks, strict=True))
+        for i, (_, size, place, *_) in enumerate(table)
     ]
