@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from slimcheck import registry
 from slimcheck.engine import Options, contexts_of
-from slimcheck.scan import Progress, scan, select
+from slimcheck.values.scan import Progress, scan, select
 from slimspec import requirements
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 
 if TYPE_CHECKING:
     from slimcheck.context import Context
     from slimcheck.findings import Finding
-    from slimcheck.modules import Module
+    from slimcheck.values.modules import Module
 
 _PATIENCE = "10s"  # to reach the scheduler
 _lock = threading.Lock()  # tasks of one worker share what was read of the headers
@@ -99,7 +99,7 @@ def scan_on_cluster(
     progress: Progress | None = None,
     connect: Callable[[str], AbstractContextManager[Any]] | None = None,
 ) -> "tuple[list[Finding], set[str]]":
-    """Like `slimcheck.scan.scan`, with one task per file of `work` on the cluster options.dask.
+    """Like `values.scan.scan`, with one task per file of `work` on the cluster options.dask.
 
     Args:
         connect: makes a client from an address (default: distributed.Client).

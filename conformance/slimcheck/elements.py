@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
+from slimcheck.values.modules import Module
 
 Mask = NDArray[np.bool_]
 

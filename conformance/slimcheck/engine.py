@@ -10,7 +10,7 @@ from slimcheck import registry
 from slimcheck.consumers import Choice, choose
 from slimcheck.context import Context
 from slimcheck.findings import Finding, Group, gather
-from slimcheck.scan import Progress, scan, select, unreadable
+from slimcheck.values.scan import Progress, scan, select, unreadable
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError
 

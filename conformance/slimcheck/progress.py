@@ -14,7 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from slimcheck.scan import Progress as Advance
+from slimcheck.values.scan import Progress as Advance
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A rule is a generator of findings bound to a requirement id. Two kinds:
 
 * a *layout rule* is called once with the `Context` of a directory (headers and JSON only);
 * a *value rule* is called once per module of the types that the requirement is about, with a
-  `Module` that reads tensor bytes on demand (`slimcheck.modules`).
+  `Module` that reads tensor bytes on demand (`slimcheck.values.modules`).
 
 A requirement about both headers and bytes has one rule of each kind. A layout rule with `reads`
 compares tensors of several modules or directories and waits for level values.
@@ -23,8 +23,8 @@ from slimcheck.findings import Finding
 
 if TYPE_CHECKING:
     from slimcheck.context import Context
-    from slimcheck.modules import Module
-    from slimcheck.stacks import Stack
+    from slimcheck.values.modules import Module
+    from slimcheck.values.stacks import Stack
 
 LayoutCheck = Callable[["Context"], Iterable[Finding]]
 ValueCheck = Callable[["Context", "Module"], Iterable[Finding]]

@@ -16,7 +16,7 @@ from slimcheck.report import Report, build
 from slimcheck.report.jsonl import lines
 from slimcheck.report.junit import document
 from slimcheck.report.lang import EN
-from slimcheck.scan import Progress
+from slimcheck.values.scan import Progress
 from slimcheck.waivers import WaiverError, read_waivers
 from slimspec import requirements
 from slimspec.checkpoint import Checkpoint, CheckpointError, open_checkpoint
@@ -52,7 +52,7 @@ def run(
     """Judge a directory.
 
     Args:
-        progress: see `slimcheck.scan.scan`.
+        progress: see `slimcheck.values.scan.scan`.
 
     Raises:
         RunError: unknown level, profile, consumer, SoC or id glob; a tp out of range; a tensor or

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from slimcheck.elements import Mask, wrong_elements
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
+from slimcheck.values.modules import Module
 
 Floats = NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from slimcheck.distributed import ClusterError, Task, scan_file, scan_on_cluster
 from slimcheck.engine import Options, contexts_of, judge
 from slimcheck.report.jsonl import lines
 from slimcheck.run import RunError, run
-from slimcheck.scan import select
+from slimcheck.values.scan import select
 from slimspec.checkpoint import open_checkpoint
 from slimspec.data import folder
 

@@ -3,7 +3,7 @@
 import pytest
 
 from slimcheck.context import Spec
-from slimcheck.forms import Form, form_of
+from slimcheck.values.forms import Form, form_of
 
 
 def _form(packing, weight, *told):

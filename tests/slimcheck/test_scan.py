@@ -35,7 +35,7 @@ def damaged(tmp_path: Path) -> Path:
 
 
 def test_threads_do_not_change_the_report(damaged, monkeypatch):
-    from slimcheck import scan
+    from slimcheck.values import scan
 
     monkeypatch.setattr(scan, "_JOB", 1)
     reports = [
@@ -46,7 +46,7 @@ def test_threads_do_not_change_the_report(damaged, monkeypatch):
 
 
 def test_memory_bound_lets_one_job_run(damaged, monkeypatch):
-    from slimcheck import scan
+    from slimcheck.values import scan
 
     one = said(judge(open_checkpoint(damaged), Options(threads=1)))
     monkeypatch.setattr(scan, "_IN_FLIGHT", 1)
@@ -79,7 +79,7 @@ def test_numbers_of_a_tensor_without_dimension(tmp_path: Path, tag: str):
     import numpy as np
 
     from slimcheck.context import Context
-    from slimcheck.modules import modules
+    from slimcheck.values.modules import modules
     from slimspec.checkpoint.dtypes import numpy_dtype
     from slimspec.checkpoint.writer import CheckpointWriter
 
@@ -108,7 +108,7 @@ def test_signalling_nan_in_an_offset_warns_of_nothing(tmp_path: Path):
 
 
 def test_unreadable_weight_is_named(damaged, monkeypatch):
-    from slimcheck import lots, modules
+    from slimcheck.values import lots, modules
     from slimspec.checkpoint import directory
 
     def fail(*args):
@@ -123,14 +123,14 @@ def test_unreadable_weight_is_named(damaged, monkeypatch):
 
 def test_what_is_read_together_is_what_is_read_alone(damaged, monkeypatch):
     """Nothing is read together, or everything that is small, by kernels or not."""
-    from slimcheck import lots, scan, scan_stats
+    from slimcheck.values import integers, lots, scan
 
     together = said(judge(open_checkpoint(damaged), Options()))
     with monkeypatch.context() as patch:
         patch.setattr(scan, "read", lambda modules: None)
         assert said(judge(open_checkpoint(damaged), Options())) == together
     for kernels in (True, False):
-        monkeypatch.setattr(scan_stats, "jit_pays", lambda size, kernels=kernels: kernels)
+        monkeypatch.setattr(integers, "jit_pays", lambda size, kernels=kernels: kernels)
         monkeypatch.setattr(lots, "jit_pays", lambda size, kernels=kernels: kernels)
         for largest in (0, 5000, 1 << 30):
             monkeypatch.setattr(lots, "MAP_FROM", largest)

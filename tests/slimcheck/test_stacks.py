@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from slimcheck import registry
 from slimcheck.engine import Options, contexts_of, judge
-from slimcheck.modules import modules
 from slimcheck.rules import w4a8_values
-from slimcheck.stacks import stacks
+from slimcheck.values.modules import modules
+from slimcheck.values.stacks import stacks
 from slimspec import requirements
 from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.data import folder

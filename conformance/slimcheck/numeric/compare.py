@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context
-from slimcheck.modules import Module
 from slimcheck.numeric.floats import FloatModel
 from slimcheck.numeric.measure import Agreement, Distance, agreement, distance
 from slimcheck.numeric.numerics import Stored, all_numerics, stored_linear
@@ -18,7 +17,8 @@ from slimcheck.numeric.owners import STRANGE, Owners, cosine
 from slimcheck.numeric.records import Change, Comparison, Outcome
 from slimcheck.numeric.sample import choose, parse
 from slimcheck.numeric.transforms import Transforms
-from slimcheck.scan import processors
+from slimcheck.values.modules import Module
+from slimcheck.values.scan import processors
 from slimspec import layout, schemes
 from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.dtypes import numpy_dtype

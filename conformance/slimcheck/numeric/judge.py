@@ -6,10 +6,10 @@ from pathlib import Path
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.layouts import types_of
-from slimcheck.modules import Module
 from slimcheck.numeric.compare import compare
 from slimcheck.numeric.floats import FloatModel
 from slimcheck.numeric.records import Change, Comparison, Outcome
+from slimcheck.values.modules import Module
 from slimspec import layout
 
 LINEAR, FLOAT = "VAL-101", "VAL-102"

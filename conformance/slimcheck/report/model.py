@@ -16,7 +16,7 @@ from slimcheck.engine import (
     nothing_checked,
 )
 from slimcheck.numeric.records import Comparison
-from slimcheck.scan import Progress
+from slimcheck.values.scan import Progress
 from slimcheck.verdicts import Verdict, verdicts
 from slimcheck.verdicts_seen import look
 from slimcheck.waivers import Waiver, apply_waivers

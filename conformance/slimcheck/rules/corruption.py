@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, is_norm
-from slimcheck.modules import Module
 from slimcheck.registry import after_rule, rule, value_rule
-from slimcheck.scan_blocks import Blocks
-from slimcheck.stacks import Stack
+from slimcheck.values.blocks import Blocks
+from slimcheck.values.modules import Module
+from slimcheck.values.stacks import Stack
 
 _PRUNED = frozenset({"W8A8S", "W8A8SC", "W16A16S", "W16A16SC"})
 _BYTES = frozenset({"I8", "U8", "F8_E4M3"})

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from slimcheck.context import Context
 from slimcheck.elements import wrong_elements, wrong_rows
 from slimcheck.findings import Finding
-from slimcheck.forms import Form
 from slimcheck.layouts import is_norm
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
 from slimcheck.scales import Floats, idle
-from slimcheck.stacks import Stack
+from slimcheck.values.forms import Form
+from slimcheck.values.modules import Module
+from slimcheck.values.stacks import Stack
 from slimspec.numeric import as_float32, to_dtype
 
 _SCALES = ("weight_scale", "input_scale", "deq_scale")

@@ -8,9 +8,9 @@ from slimcheck.context import Context, ModuleClass
 from slimcheck.elements import first, number, wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.layouts import types_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.scales import IMPLAUSIBLE, bare_zeros, by_number
+from slimcheck.values.modules import Module
 from slimspec.numeric.deq_word import decode_deq_scale, encode_deq_scale
 
 _OTHER = {"I64": "F32", "F32": "I64"}

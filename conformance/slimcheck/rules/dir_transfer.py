@@ -10,7 +10,7 @@ from pathlib import Path
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.registry import rule
-from slimcheck.scan import processors
+from slimcheck.values.scan import processors
 from slimspec.checkpoint.index import is_safe_name
 
 _READ_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH

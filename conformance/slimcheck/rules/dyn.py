@@ -8,11 +8,11 @@ from slimcheck.described import as_count, entries
 from slimcheck.findings import Finding
 from slimcheck.groups import wrong_group_size
 from slimcheck.layouts import DTYPE, SHAPE, UNEXPECTED, breaches, foreign_dtypes, types_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.tp import split_of
 from slimcheck.rules.w8a8_values import offsets_are_zero, weak_rows
 from slimcheck.scales import not_above_zero
+from slimcheck.values.modules import Module
 
 _PAIR = {"weight_scale", "weight_offset"}
 

@@ -7,10 +7,10 @@ from slimcheck.described import as_count, readable
 from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.desc_attention import layer_type
 from slimcheck.scales import not_above_zero
+from slimcheck.values.modules import Module
 from slimspec import layout, requirements
 
 _ROLES = ("fa_q", "fa_k", "fa_v")

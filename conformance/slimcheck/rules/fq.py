@@ -11,8 +11,8 @@ from slimcheck.described import as_count
 from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.layouts import DTYPE, LABEL, SHAPE, breaches, label_of, rules_of, types_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
+from slimcheck.values.modules import Module
 from slimspec import layout
 from slimspec.pipeline.shard_map import row_parallel
 

@@ -6,9 +6,9 @@ from slimcheck.context import Context, ModuleClass, join
 from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, rules_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.scales import not_above_zero
+from slimcheck.values.modules import Module
 from slimspec import layout
 
 _HOSTS = ("k_proj", "v_proj")

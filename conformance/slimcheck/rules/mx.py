@@ -11,10 +11,10 @@ from slimcheck.elements import Mask, wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.groups import wrong_group_size
 from slimcheck.layouts import DTYPE, LABEL, SHAPE, UNEXPECTED, breaches, foreign_dtypes, types_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.w8a8_values import offsets_are_zero
 from slimcheck.scales import are_scales, no_scale, not_above_zero
+from slimcheck.values.modules import Module
 from slimspec.numeric.e8m0 import NAN_BYTE
 from slimspec.numeric.fp8 import NAN_CODE
 from slimspec.pack.fp4 import unpack_fp4

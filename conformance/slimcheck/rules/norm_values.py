@@ -7,8 +7,8 @@ import numpy as np
 from slimcheck.context import Context, join
 from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
+from slimcheck.values.modules import Module
 from slimspec.layout.beside import is_norm_copy
 from slimspec.numeric import as_float32
 

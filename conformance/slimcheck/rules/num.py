@@ -16,10 +16,10 @@ from slimcheck.layouts import (
     rules_of,
     types_of,
 )
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.scales import are_scales, bare_zeros, no_scale
-from slimcheck.scan_words import EXPONENT
+from slimcheck.values.modules import Module
+from slimcheck.values.words import EXPONENT
 from slimspec import layout
 from slimspec.layout import TensorRule, layer_names
 from slimspec.layout.beside import guests

@@ -6,8 +6,8 @@ import numpy as np
 
 from slimcheck.context import Context
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
+from slimcheck.values.modules import Module
 from slimspec.layout.beside import SHARD
 
 

@@ -10,8 +10,8 @@ from slimcheck.context import ROTATIONS, Context
 from slimcheck.described import as_count
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS, rules_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
+from slimcheck.values.modules import Module
 from slimspec import layout
 from slimspec.checkpoint import CheckpointError
 from slimspec.checkpoint.dtypes import numpy_dtype

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from slimcheck.context import Context
 from slimcheck.described import as_count, readable
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
+from slimcheck.values.modules import Module
 from slimspec.sparse import StreamDefect, TilePlan, validate
 from slimspec.sparse.codebook import ModeName
 from slimspec.sparse.plan import TILING

@@ -7,8 +7,8 @@ import numpy as np
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
+from slimcheck.values.modules import Module
 
 _LOW_BIT = 7  # largest integer of four bits
 _SHARE = 0.9

@@ -8,9 +8,9 @@ import numpy as np
 from slimcheck.context import Context
 from slimcheck.described import as_count
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
 from slimcheck.registry import ROOT, rule, value_rule
 from slimcheck.rules.tp import split_of
+from slimcheck.values.modules import Module
 from slimspec.pipeline.shard_map import ShardMap, last, row_parallel, shard_maps
 from slimspec.schemes.w8a8 import folded_bias
 

@@ -19,8 +19,8 @@ from slimcheck.layouts import (
     rules_of,
     types_of,
 )
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
+from slimcheck.values.modules import Module
 from slimspec import layout
 from slimspec.schemes.int4 import AXES
 

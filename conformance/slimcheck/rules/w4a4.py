@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from slimcheck.context import Context
 from slimcheck.findings import Finding
 from slimcheck.layouts import DTYPE, SHAPE, breaches, foreign_dtypes, types_of
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.rules.w4a16 import whole_offsets
 from slimcheck.rules.w8a8_values import offsets_are_zero
+from slimcheck.values.modules import Module
 
 _PAIR = {"weight_scale", "weight_offset"}
 _INT32_CODES = 8  # int4 codes in an int32

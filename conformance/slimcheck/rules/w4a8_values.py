@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from slimcheck.context import Context
 from slimcheck.elements import Mask, wrong_elements
 from slimcheck.findings import Finding
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
 from slimcheck.rules.w4a8 import variant_of
 from slimcheck.rules.w8a8_values import offsets_are_zero
 from slimcheck.scales import Floats, are_scales, no_scale, not_above_zero
-from slimcheck.scan_stats import lowest_codes
-from slimcheck.stacks import Stack
+from slimcheck.values.integers import lowest_codes
+from slimcheck.values.modules import Module
+from slimcheck.values.stacks import Stack
 from slimspec.numeric import as_float32, to_dtype
 from slimspec.numeric.jit import jit_pays
 from slimspec.schemes.w4a8_dynamic import bias_terms, level_one, scale_bias_chunks
@@ -79,7 +79,7 @@ def _levels_fit(module: Module) -> bool:
     groups = module.integers.over(second.shape[1]) if module.integers else None
     if groups is None or len(groups.least) != second.shape[0]:
         return False
-    from slimcheck.level_kernels import levels_fit
+    from slimcheck.values.level_kernels import levels_fit
 
     return bool(levels_fit(second, groups.least, groups.most, LARGEST_SECOND, _INT8))
 
@@ -152,7 +152,7 @@ def _biases_are_near(module: Module, stored: Floats) -> bool:
         return False
     if stats.sums.shape[1] % stored.shape[1] or stats.sums.shape[1] % second.shape[1]:
         return False
-    from slimcheck.level_kernels import biases_are_near
+    from slimcheck.values.level_kernels import biases_are_near
 
     step = _rounded(module, scale).astype(np.float64)[:, 0]
     return bool(biases_are_near(stored, stats.sums, second, step, _SUM_ERROR))

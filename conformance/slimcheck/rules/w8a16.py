@@ -10,11 +10,11 @@ from slimcheck.elements import wrong_elements
 from slimcheck.findings import Finding
 from slimcheck.groups import wrong_group_size
 from slimcheck.layouts import DTYPE, SHAPE, UNEXPECTED, breaches, foreign_dtypes
-from slimcheck.modules import Module
 from slimcheck.registry import rule, value_rule
 from slimcheck.scales import are_scales, bare_zeros, no_scale
-from slimcheck.scan_stats import Groups
-from slimcheck.stacks import Stack
+from slimcheck.values.integers import Groups
+from slimcheck.values.modules import Module
+from slimcheck.values.stacks import Stack
 
 _OFFSET_LIMIT = 128
 

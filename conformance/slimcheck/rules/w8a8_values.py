@@ -10,7 +10,6 @@ from slimcheck.context import Context
 from slimcheck.elements import Mask, wrong_elements, wrong_rows
 from slimcheck.findings import Finding
 from slimcheck.layouts import FLOATS
-from slimcheck.modules import Module
 from slimcheck.registry import value_rule
 from slimcheck.scales import (
     SMALLEST_NORMAL,
@@ -23,6 +22,7 @@ from slimcheck.scales import (
     not_above_zero,
     usable,
 )
+from slimcheck.values.modules import Module
 from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.numeric import as_float32, mul
 from slimspec.schemes.w8a8 import folded_bias

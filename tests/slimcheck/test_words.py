@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimcheck import scan_words
-from slimcheck.scan_blocks import BLOCK
-from slimcheck.scan_words import Words, word_lot, word_stats
+from slimcheck.values import words as words_module
+from slimcheck.values.blocks import BLOCK
+from slimcheck.values.words import Words, word_lot, word_stats
 from slimspec.numeric.jit import jit_enabled
 
 pytestmark = pytest.mark.skipif(not jit_enabled(), reason="the kernel reads files when compiled")
@@ -36,9 +36,9 @@ def in_all_forms(values, words, file):
     file.write_bytes(b"x" * words.begin + values.tobytes())
     with pytest.MonkeyPatch.context() as patch, file.open("rb") as stream:
         (read,) = word_lot(stream.fileno(), [words])
-        patch.setattr(scan_words, "jit_pays", lambda size: True)
+        patch.setattr(words_module, "jit_pays", lambda size: True)
         compiled = word_stats(values, words)
-        patch.setattr(scan_words, "jit_pays", lambda size: False)
+        patch.setattr(words_module, "jit_pays", lambda size: False)
         plain = word_stats(values, words)
     assert same(read, plain)
     assert same(compiled, plain)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slimcheck.modules import Module
-from slimcheck.scan_stats import Matrix, lot_stats
-from slimcheck.scan_words import Words, word_lot
+from slimcheck.values.integers import Matrix, lot_stats
+from slimcheck.values.modules import Module
+from slimcheck.values.words import Words, word_lot
 from slimspec.checkpoint.stored import MAP_FROM
 from slimspec.numeric.jit import jit_pays
 
@@ -71,7 +71,7 @@ def _count(handle: int, places: Sequence[_Place], kind: type, count: Callable[..
 
 
 def _gather(handle: int, places: Sequence[_Place]) -> None:
-    from slimcheck.scan_kernels import gather
+    from slimcheck.values.kernels import gather
 
     table, to = [], 0
     for place in places:

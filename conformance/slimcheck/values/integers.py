@@ -1,7 +1,7 @@
 """What one pass over the integers of a weight tells: rows, groups of columns, blocks of the file.
 
-Every value rule takes its numbers from here and from `scan_words`, so that the bytes are read once.
-Large weights go through compiled kernels (`scan_kernels`) as they are read, small ones through the
+Every value rule takes its numbers from here and from `words`, so that the bytes are read once.
+Large weights go through compiled kernels (`kernels`) as they are read, small ones through the
 plain form: the same integers.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.scan_blocks import (
+from slimcheck.values.blocks import (
     BLOCK,
     SAMPLES,
     UNSEEN,
@@ -148,7 +148,7 @@ class _Room:
 
     def fill(self, handle: int, x: NDArray[np.uint8]) -> bool:
         """Count; False if the file cannot be read. Args: as for `integer_lot`."""
-        from slimcheck.scan_kernels import integer_lot
+        from slimcheck.values.kernels import integer_lot
 
         columns = zip(
             self._matrices, self._leads, self._sums, self._groups, self._blocks, strict=True
@@ -190,7 +190,7 @@ def lot_stats(handle: int, matrices: Sequence[Matrix]) -> list[IntegerStats] | N
 
     Args: matrices of which each can be read so. Returns: None if the file ends before.
     """
-    from slimcheck.scan_kernels import NEAR
+    from slimcheck.values.kernels import NEAR
 
     room = _Room(matrices)
     buffer = np.empty(max(NEAR, *(m.stored[1] for m in matrices)), np.uint8)
@@ -224,7 +224,7 @@ def _plain_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
 def lowest_codes(stored: NDArray[np.int8], packed: bool) -> int:
     """Return how many int4 codes are -8."""
     if packed and jit_pays(stored.size):
-        from slimcheck.scan_kernels import lowest_nibbles
+        from slimcheck.values.kernels import lowest_nibbles
 
         return int(lowest_nibbles(stored.reshape(-1).view(np.uint8)))
     codes = unpack_int4(stored) if packed else stored

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimcheck import scan_stats
-from slimcheck.scan_blocks import BLOCK, constant_blocks
-from slimcheck.scan_stats import Matrix, lot_stats, lowest_codes
+from slimcheck.values import integers
+from slimcheck.values.blocks import BLOCK, constant_blocks
+from slimcheck.values.integers import Matrix, lot_stats, lowest_codes
 from slimspec.numeric.jit import jit_enabled
 from slimspec.pack import pack_int4
 
@@ -19,14 +19,14 @@ compiled_only = pytest.mark.skipif(not jit_enabled(), reason="kernels read files
 def integer_stats(codes, begin=0, groups=1):
     """Of int8 [n, k], one in each byte."""
     matrix = Matrix(begin, codes.shape, None, groups, groups)
-    return scan_stats.integer_stats(codes.reshape(-1).view(np.uint8), matrix)
+    return integers.integer_stats(codes.reshape(-1).view(np.uint8), matrix)
 
 
 def nibble_stats(stored, axis, begin=0, groups=1):
     """Of int4 codes, two in a byte along an axis."""
     n, k = stored.shape
     matrix = Matrix(begin, (2 * n, k) if axis == 0 else (n, 2 * k), axis, groups, groups)
-    return scan_stats.integer_stats(stored.reshape(-1).view(np.uint8), matrix)
+    return integers.integer_stats(stored.reshape(-1).view(np.uint8), matrix)
 
 
 def same(a, b) -> bool:
@@ -41,9 +41,9 @@ def forms(monkeypatch):
     """Run a function with kernels for every size, and without."""
 
     def run(make):
-        monkeypatch.setattr(scan_stats, "jit_pays", lambda size: True)
+        monkeypatch.setattr(integers, "jit_pays", lambda size: True)
         compiled = make()
-        monkeypatch.setattr(scan_stats, "jit_pays", lambda size: False)
+        monkeypatch.setattr(integers, "jit_pays", lambda size: False)
         return compiled, make()
 
     return run
@@ -98,7 +98,7 @@ def test_nibbles_are_the_codes_taken_apart(n, groups, size, axis, begin, low, ji
     codes = np.random.default_rng(seed).integers(low, 8, (rows, k)).astype(np.int8)
     stored = pack_int4(codes, axis)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_stats, "jit_pays", lambda size: jit)
+        patch.setattr(integers, "jit_pays", lambda size: jit)
         found, lowest = nibble_stats(stored, axis, begin, groups), lowest_codes(stored, True)
         blocks = constant_blocks(stored.reshape(-1).view(np.uint8), begin)
     wanted = integer_stats(codes, groups=groups)
@@ -166,9 +166,9 @@ def test_matrices_of_a_file_are_counted_as_each_in_memory(tmp_path_factory, seed
     file.write_bytes(raw.tobytes())
     with file.open("rb") as stream, pytest.MonkeyPatch.context() as patch:
         together = lot_stats(stream.fileno(), matrices)
-        patch.setattr(scan_stats, "jit_pays", lambda size: False)
+        patch.setattr(integers, "jit_pays", lambda size: False)
         for found, m in zip(together, matrices, strict=True):
-            alone = scan_stats.integer_stats(raw[m.begin : m.begin + m.nbytes], m)
+            alone = integers.integer_stats(raw[m.begin : m.begin + m.nbytes], m)
             assert same(found, alone)
             assert (found.sums is None) == (not m.chunks)
 
@@ -191,7 +191,7 @@ def test_pieces_of_a_large_matrix_give_the_same(forms, tmp_path, axis, k):
     file.write_bytes(bytes(777) + stored.tobytes())
     with file.open("rb") as stream:
         (found,) = lot_stats(stream.fileno(), [matrix])
-    compiled, plain = forms(lambda: scan_stats.integer_stats(flat, matrix))
+    compiled, plain = forms(lambda: integers.integer_stats(flat, matrix))
     assert same(found, plain)
     assert same(compiled, plain)
     assert found.blocks.constant.size > 4

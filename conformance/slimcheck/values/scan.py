@@ -19,10 +19,10 @@ import numpy as np
 
 from slimcheck.context import Context
 from slimcheck.findings import Finding
-from slimcheck.lots import read
-from slimcheck.modules import Module, modules
 from slimcheck.registry import ValueRule
-from slimcheck.stacks import stacks
+from slimcheck.values.lots import read
+from slimcheck.values.modules import Module, modules
+from slimcheck.values.stacks import stacks
 from slimspec.checkpoint import CheckpointError
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all

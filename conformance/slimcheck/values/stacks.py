@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass
-from slimcheck.forms import Form
 from slimcheck.kept import kept
-from slimcheck.modules import Module
-from slimcheck.scan_blocks import Blocks
-from slimcheck.scan_stats import IntegerStats
-from slimcheck.scan_words import WordStats
+from slimcheck.values.blocks import Blocks
+from slimcheck.values.forms import Form
+from slimcheck.values.integers import IntegerStats
+from slimcheck.values.modules import Module
+from slimcheck.values.words import WordStats
 
 _NUMBER = re.compile(r"\d+")
 _LEAST = 2  # rows: what has one row may have one scale, which is no scale of rows

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.scan_blocks import (
+from slimcheck.values.blocks import (
     BLOCK,
     SAMPLES,
     UNSEEN,
@@ -80,7 +80,7 @@ def word_lot(handle: int, tensors: Sequence[Words]) -> list[WordStats] | None:
 
     Args: tensors of which each can be read so. Returns: None if the file ends before.
     """
-    from slimcheck.scan_kernels import NEAR
+    from slimcheck.values.kernels import NEAR
 
     found: list[WordStats] = []
     buffer = np.empty(NEAR, np.uint8)
@@ -107,7 +107,7 @@ def word_stats(values: NDArray[Any], words: Words) -> WordStats:
 
 def _look(handle: int, x: NDArray[np.uint8], tensors: Sequence[Words]) -> list[WordStats] | None:
     """Args: as for the kernel; tensors of words of one size."""
-    from slimcheck import scan_kernels
+    from slimcheck.values import kernels
 
     exponents = np.array([words.exponent for words in tensors])
     width = exponents.itemsize
@@ -121,7 +121,7 @@ def _look(handle: int, x: NDArray[np.uint8], tensors: Sequence[Words]) -> list[W
     samples = np.empty((len(tensors), SAMPLES), exponents.dtype)
     words_of_x = x.view(exponents.dtype)
     seen = values, firsts, samples
-    done = scan_kernels.word_lot(handle, x, words_of_x, np.array(table), exponents, *seen)
+    done = kernels.word_lot(handle, x, words_of_x, np.array(table), exponents, *seen)
     if done < len(tensors):
         return None
     constant = constant_in(values, blocks)

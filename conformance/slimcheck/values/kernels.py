@@ -1,15 +1,16 @@
 """Compiled one-pass statistics of tensor bytes; importing this module imports numba.
 
-`scan_stats` chooses between these kernels and the plain form, and says what the numbers mean.
-LLVM fills a vector as the widest type of a loop asks: there is one short loop for each width, over
-bytes that are in the cache by then. Places are unsigned, or numba would ask at every element
-whether it is counted from the end, and narrowed by hand, or numba would widen them.
+`integers` and `words` choose between these kernels and the plain form, and say what the numbers
+mean. LLVM fills a vector as the widest type of a loop asks: there is one short loop for each width,
+over bytes that are in the cache by then. Places are unsigned, or numba would ask at every element
+whether they are counted from the end; intermediates are narrowed by hand, or numba would widen
+them.
 """
 
 import numpy as np
 from numba import njit, types
 
-from slimcheck.scan_blocks import BLOCK, MIXED, UNSEEN
+from slimcheck.values.blocks import BLOCK, MIXED, UNSEEN
 
 NEAR = 1 << 18  # bytes that are read at once, and near when they are looked at again
 _GROUP = 128  # columns of the usual group: LLVM unrolls a loop of a length that it knows

@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimcheck.context import Context, ModuleClass, join
-from slimcheck.forms import TELLING, Form, form_of
 from slimcheck.kept import kept
 from slimcheck.labels import types_of_label
 from slimcheck.layouts import rules_of
-from slimcheck.scan_blocks import Blocks
-from slimcheck.scan_stats import Groups, Integers, IntegerStats, Matrix, integer_stats, lot_stats
-from slimcheck.scan_words import EXPONENT, Words, WordStats, word_lot, word_stats
+from slimcheck.values.blocks import Blocks
+from slimcheck.values.forms import TELLING, Form, form_of
+from slimcheck.values.integers import (
+    Groups,
+    Integers,
+    IntegerStats,
+    Matrix,
+    integer_stats,
+    lot_stats,
+)
+from slimcheck.values.words import EXPONENT, Words, WordStats, word_lot, word_stats
 from slimspec import layout
 from slimspec.checkpoint.dtypes import numpy_dtype
 from slimspec.layout import TensorRule
