@@ -58,6 +58,7 @@ CASES = {
     "int8": Case("W8A8_DYNAMIC", 18),
     "int8-large": Case("W8A8_DYNAMIC", 60),
     "int8-huge": Case("W8A8_DYNAMIC", 110),
+    "int8-vast": Case("W8A8_DYNAMIC", 160),
     "int8-experts": Case("W8A8_DYNAMIC", 3, experts=True),
     "int8-groups": Case("W8A16", 12, group_size=128),
     "int4": Case("W4A8_DYNAMIC", 24),

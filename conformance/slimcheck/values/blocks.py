@@ -1,5 +1,6 @@
 """The 4 KiB blocks of a file that a tensor covers."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 BLOCK = 4096  # bytes that file systems and downloads lose together, aligned in the file
 UNSEEN, MIXED = -1, -2  # what kernels note of blocks, beside the one value that all elements have
+CAN_READ = hasattr(os, "pread")  # which the kernels call
 SAMPLES = 256  # elements of a weight by which it is told from others
 
 

@@ -5,7 +5,6 @@ Large weights go through compiled kernels (`kernels`) as they are read, small on
 plain form: the same integers.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from slimcheck.values.blocks import (
     BLOCK,
+    CAN_READ,
     SAMPLES,
     UNSEEN,
     Blocks,
@@ -70,7 +70,7 @@ class Matrix:
     @property
     def can_be_read(self) -> bool:
         """Whether kernels can count it as they read the file."""
-        return self.whole and self.stored[1] <= _LONGEST and jit_enabled() and hasattr(os, "pread")
+        return self.whole and self.stored[1] <= _LONGEST and CAN_READ and jit_enabled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def lot_stats(handle: int, matrices: Sequence[Matrix]) -> list[IntegerStats] | N
 
 def integer_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
     """Return the statistics of a matrix, of which `flat` are the bytes."""
-    if not jit_pays(flat.size) or not m.whole:
+    if not CAN_READ or not jit_pays(flat.size) or not m.whole:
         return _plain_stats(flat, m)
     room = _Room([m])
     room.fill(-1, flat)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from slimcheck.values.blocks import CAN_READ
 from slimcheck.values.integers import Matrix, lot_stats
 from slimcheck.values.modules import Module
 from slimcheck.values.words import Words, word_lot
@@ -38,7 +39,7 @@ def read(modules: Sequence[Module]) -> None:
     What cannot be read so is left to the modules, which say what is wrong.
     """
     places = sorted(_places(modules), key=lambda place: place[:2])
-    if not jit_pays(sum(place.size for place in places)):
+    if not CAN_READ or not jit_pays(sum(place.size for place in places)):
         return
     for path, found in groupby(places, key=attrgetter("path")):
         own = list(found)

@@ -4,7 +4,6 @@ Large tensors go through a compiled kernel as they are read, small ones through 
 same numbers.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from slimcheck.values.blocks import (
     BLOCK,
+    CAN_READ,
     SAMPLES,
     UNSEEN,
     Blocks,
@@ -57,7 +57,7 @@ class Words:
     def can_be_read(self) -> bool:
         """Whether the kernel can look at it as it reads the file."""
         whole = self.nbytes % self.exponent.dtype.itemsize == 0 < self.nbytes
-        return whole and jit_enabled() and hasattr(os, "pread")
+        return whole and CAN_READ and jit_enabled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def word_stats(values: NDArray[Any], words: Words) -> WordStats:
     """Return the statistics of a tensor in memory."""
     exponent = words.exponent
     flat = values.reshape(-1).view(exponent.dtype)
-    if jit_pays(flat.size):
+    if CAN_READ and jit_pays(flat.size):
         found = _look(-1, flat.view(np.uint8), [words])
         if found:
             return found[0]
