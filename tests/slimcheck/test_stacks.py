@@ -35,7 +35,7 @@ def hidden(directory: Path, producer: str | None = None) -> tuple[list[tuple[str
                 if rule.clears is None or (types and stack.types.isdisjoint(types)):
                     continue
                 try:
-                    clear = rule.clears(context, stack)
+                    clear = stack.alike("weight_offset") and rule.clears(context, stack)
                 except CheckpointError:
                     continue
                 cleared += clear
@@ -99,3 +99,15 @@ def test_nothing_is_hidden_by_a_change(tmp_path_factory, name, data):
 def judged(directory: Path) -> list:
     results = judge(open_checkpoint(directory), Options(threads=1))
     return [(r.requirement.id, [g.found for g in r.groups]) for r in results if r.groups]
+
+
+def test_a_file_that_ends_within_offsets_is_a_finding(tmp_path):
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(VALID / "w8a16-asym-g32-a0-fp16", directory)
+    table = open_checkpoint(directory).table
+    row = next(r for r in range(len(table)) if table.names[r].endswith("weight_offset"))
+    file = directory / table.file(row)
+    content = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(content[: int(table.end[row]) - 1])
+    assert "IDX-001" in [requirement for requirement, _ in judged(directory)]

@@ -1,7 +1,7 @@
 """Small modules of one class, one below the other, looked at as one module of more rows.
 
 Most rules judge each row by itself: what they do not find in a stack they do not find in a member.
-What some ask of the whole module first, whether it has offsets, the members of a stack have alike.
+What some ask of the whole module first, whether it has offsets, the members have to have alike.
 """
 
 import re
@@ -115,9 +115,8 @@ def stacks(context: Context, modules: Sequence[Module]) -> Iterator[Stack]:
             key = id(module.cls), _pattern(module.name)
             alike.setdefault(key, []).append(module)
     for members in alike.values():
-        stack = Stack(context, members)
-        if len(members) > 1 and stack.alike("weight_offset"):
-            yield stack
+        if len(members) > 1:
+            yield Stack(context, members)
 
 
 def _has_rows_only(module: Module) -> bool:
