@@ -104,14 +104,17 @@ def _check(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return 4 if stop.code else 0
 
+    import atexit
     import gc
 
     from slimcheck.report.lang import said
     from slimcheck.report.terminal import print_report, terminal
     from slimcheck.run import RunError, check_requests, write_reports
 
-    # headers make a million objects without cycles: looking for some takes a third of the time
+    # headers make a million objects without cycles: looking for some takes a third of the time,
+    # and looking for some once more at the end is of no use
     gc.set_threshold(1_000_000, 50, 1000)
+    atexit.register(gc.freeze)
 
     console = terminal(args.lang)
     try:

@@ -115,38 +115,37 @@ def _apart_extremes(x, at, k, groups, least, most):  # type: ignore[no-untyped-d
 
     The upper half of the smallest byte is the smallest upper half.
     """
-    for r in range(least.size // 2):
-        begin, first, last = np.uint64(at + r * k), np.uint8(255), np.uint8(0)
-        first_low, last_low = _NIBBLE, np.uint8(0)
-        for i in range(np.uint64(k)):
-            both = np.uint8(x[begin + i] ^ _SIGNS)
-            low = np.uint8(both & _NIBBLE)
-            first, last = min(first, both), max(last, both)
-            first_low, last_low = min(first_low, low), max(last_low, low)
-        i = r // groups * 2 * groups + r % groups
-        j = i + groups
-        least[i], most[i] = np.int8(first_low) - np.int8(8), np.int8(last_low) - np.int8(8)
-        least[j], most[j] = (
-            np.int8(first >> _FOUR) - np.int8(8),
-            np.int8(last >> _FOUR) - np.int8(8),
-        )
+    for i in range(0, least.size, 2 * groups):
+        for j in range(i, i + groups):
+            begin, first, last = np.uint64(at), np.uint8(255), np.uint8(0)
+            first_low, last_low = _NIBBLE, np.uint8(0)
+            for c in range(np.uint64(k)):
+                both = np.uint8(x[begin + c] ^ _SIGNS)
+                low = np.uint8(both & _NIBBLE)
+                first, last = min(first, both), max(last, both)
+                first_low, last_low = min(first_low, low), max(last_low, low)
+            least[j], most[j] = np.int8(first_low) - np.int8(8), np.int8(last_low) - np.int8(8)
+            least[j + groups] = np.int8(first >> _FOUR) - np.int8(8)
+            most[j + groups] = np.int8(last >> _FOUR) - np.int8(8)
+            at += k
 
 
 @njit(nogil=True)
 def _apart_sums(x, at, k, groups, sums):  # type: ignore[no-untyped-def]
     """Of groups of k low nibbles, of one row of so many groups, and k high ones, of the next."""
-    for r in range(sums.size // 2):
-        lows = highs = np.int64(-8 * k)
-        for done in range(0, k, _FEW):
-            begin, low, high = np.uint64(at + r * k + done), np.uint16(0), np.uint16(0)
-            for i in range(np.uint64(min(k - done, _FEW))):
-                both = np.uint8(x[begin + i] ^ _SIGNS)
-                low = np.uint16(low + np.uint16(both & _NIBBLE))
-                high = np.uint16(high + np.uint16(both >> _FOUR))
-            lows += np.int64(low)
-            highs += np.int64(high)
-        i = r // groups * 2 * groups + r % groups
-        sums[i], sums[i + groups] = lows, highs
+    for i in range(0, sums.size, 2 * max(groups, 1)):
+        for j in range(i, i + groups):
+            lows = highs = np.int64(-8 * k)
+            for done in range(0, k, _FEW):
+                begin, low, high = np.uint64(at + done), np.uint16(0), np.uint16(0)
+                for c in range(np.uint64(min(k - done, _FEW))):
+                    both = np.uint8(x[begin + c] ^ _SIGNS)
+                    low = np.uint16(low + np.uint16(both & _NIBBLE))
+                    high = np.uint16(high + np.uint16(both >> _FOUR))
+                lows += np.int64(low)
+                highs += np.int64(high)
+            sums[j], sums[j + groups] = lows, highs
+            at += k
 
 
 @njit(nogil=True)

@@ -27,6 +27,8 @@ def levels_fit(second, least, most, largest, top):  # type: ignore[no-untyped-de
 def biases_are_near(stored, sums, second, step, error):  # type: ignore[no-untyped-def]
     """Whether every scale_bias is 8 Σ codes · scales but for rounding.
 
+    Products and their sums are whole numbers that float64 holds.
+
     Args:
         stored: float32 [n, b].
         sums: integers [n, c] of groups of columns.
@@ -34,13 +36,44 @@ def biases_are_near(stored, sums, second, step, error):  # type: ignore[no-untyp
         step: float64 [n], what one code contributes an eighth of.
         error: of a sum, relative.
     """
-    near, (n, biases) = True, stored.shape
-    per, wide = sums.shape[1] // biases, sums.shape[1] // second.shape[1]
-    for r in range(n):
-        for b in range(biases):
-            total = np.int64(0)
-            for c in range(b * per, (b + 1) * per):
-                total += np.int64(sums[r, c]) * np.int64(second[r, c // wide])
-            wanted = 8.0 * total * step[r]
-            near &= abs(wanted - stored[r, b]) <= max(8.0 * step[r] / 4, error * abs(wanted))
+    (n, c), biases = sums.shape, stored.shape[1]
+    per, wide = c // biases, c // second.shape[1]
+    totals, near = np.empty(biases, np.float64), True
+    for r in range(np.uint64(n)):
+        if per == 1:
+            _scaled(sums, second, r, wide, totals)
+        else:
+            _sums_of_scaled(sums, second, r, per, wide, totals)
+        near &= _all_near(stored, totals, r, step[r], error)
+    return near
+
+
+@njit(nogil=True)
+def _scaled(sums, second, r, wide, totals):  # type: ignore[no-untyped-def]
+    """Scale the sums of a row, each group of so many by its own level."""
+    wide = np.uint64(wide)
+    for g in range(np.uint64(second.shape[1])):
+        level = np.float64(second[r, g])
+        for i in range(g * wide, (g + np.uint64(1)) * wide):
+            totals[i] = level * sums[r, i]
+
+
+@njit(nogil=True)
+def _sums_of_scaled(sums, second, r, per, wide, totals):  # type: ignore[no-untyped-def]
+    """The same, and then sum so many each."""
+    for b in range(totals.size):
+        total = np.float64(0)
+        for c in range(b * per, (b + 1) * per):
+            total += np.float64(sums[r, c]) * np.float64(second[r, c // wide])
+        totals[b] = total
+
+
+@njit(nogil=True)
+def _all_near(stored, totals, r, step, error):  # type: ignore[no-untyped-def]
+    """Whether all of a row are 8 · totals · step but for rounding."""
+    near, least = True, 8.0 * step / 4
+    for i in range(np.uint64(totals.size)):
+        wanted = 8.0 * totals[i] * step
+        far = abs(wanted - stored[r, i])
+        near &= (far <= least) | (far <= error * abs(wanted))
     return near

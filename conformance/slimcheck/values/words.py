@@ -121,7 +121,7 @@ def _look(handle: int, x: NDArray[np.uint8], tensors: Sequence[Words]) -> list[W
     samples = np.empty((len(tensors), SAMPLES), exponents.dtype)
     words_of_x = x.view(exponents.dtype)
     seen = values, firsts, samples
-    done = kernels.word_lot(handle, x, words_of_x, np.array(table), exponents, *seen)
+    done = kernels.word_lot(handle, x, words_of_x, np.array(table, np.int64), exponents, *seen)
     if done < len(tensors):
         return None
     constant = constant_in(values, blocks)
