@@ -127,7 +127,7 @@ def test_what_is_read_together_is_what_is_read_alone(damaged, monkeypatch):
 
     together = said(judge(open_checkpoint(damaged), Options()))
     with monkeypatch.context() as patch:
-        patch.setattr(scan, "read", lambda modules: None)
+        patch.setattr(scan, "read", lambda modules, stacks: None)
         assert said(judge(open_checkpoint(damaged), Options())) == together
     for kernels in (True, False):
         monkeypatch.setattr(integers, "jit_pays", lambda size, kernels=kernels: kernels)

@@ -16,8 +16,12 @@ NEAR = 1 << 18  # bytes that are read at once, and near when they are looked at 
 _GROUP = 128  # columns of the usual group: LLVM unrolls a loop of a length that it knows
 _LOOK = np.uint64(256)  # bytes that mostly tell that not all are the same
 _FEW = 4096  # nibbles whose sum fits uint16
+_SHORT = 512  # bytes; of fewer the end of a vector loop, one by one, takes long
 _LOW, _HIGH = np.int8(-126), np.int8(126)
 _SIGNS, _NIBBLE, _FOUR = np.uint8(0x88), np.uint8(15), np.uint8(4)
+_EACH_SIGNS, _NIBBLES = np.uint64(0x8888888888888888), np.uint64(0x0F0F0F0F0F0F0F0F)
+_HALF = np.uint64(32)  # bits of half a word
+_LOWER, _UPPER, _FIRST = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF << 32), np.uint64(0xFF000000FF)
 WHOLE, APART, JOINT = -1, 0, 1  # integers of a byte; two of two rows; two neighbours
 
 _pread = types.ExternalFunction(  # of the C library
@@ -133,6 +137,9 @@ def _apart_extremes(x, at, k, groups, least, most):  # type: ignore[no-untyped-d
 @njit(nogil=True)
 def _apart_sums(x, at, k, groups, sums):  # type: ignore[no-untyped-def]
     """Of groups of k low nibbles, of one row of so many groups, and k high ones, of the next."""
+    if k < _SHORT and k % 8 == at % 8 == 0:
+        _apart_sums_of_words(x[: x.size // 8 * 8].view(np.uint64), at // 8, k, groups, sums)
+        return
     for i in range(0, sums.size, 2 * max(groups, 1)):
         for j in range(i, i + groups):
             lows = highs = np.int64(-8 * k)
@@ -146,6 +153,27 @@ def _apart_sums(x, at, k, groups, sums):  # type: ignore[no-untyped-def]
                 highs += np.int64(high)
             sums[j], sums[j + groups] = lows, highs
             at += k
+
+
+@njit(nogil=True)
+def _apart_sums_of_words(words, at, k, groups, sums):  # type: ignore[no-untyped-def]
+    """The same of eight bytes at once, low ones in the lower half of a word, high in the upper."""
+    per = k // 8
+    row = np.empty(per * groups, np.uint64)
+    for i in range(0, sums.size, 2 * max(groups, 1)):
+        for c in range(np.uint64(row.size)):
+            both = words[np.uint64(at) + c] ^ _EACH_SIGNS
+            low, high = both & _NIBBLES, (both >> np.uint64(4)) & _NIBBLES
+            four = ((low + (low >> _HALF)) & _LOWER) | ((high + (high << _HALF)) & _UPPER)
+            two = four + (four >> np.uint64(16))
+            row[c] = (two + (two >> np.uint64(8))) & _FIRST
+        for j in range(groups):
+            both, begin = np.uint64(0), np.uint64(j * per)
+            for c in range(np.uint64(per)):
+                both += row[begin + c]
+            sums[i + j] = np.int64(np.uint32(both)) - 8 * k
+            sums[i + j + groups] = np.int64(both >> _HALF) - 8 * k
+        at += row.size
 
 
 @njit(nogil=True)

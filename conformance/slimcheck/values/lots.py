@@ -5,7 +5,7 @@ interpreter lock, another thread judges what was read before.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 from slimcheck.values.blocks import CAN_READ
 from slimcheck.values.integers import Matrix, lot_stats
 from slimcheck.values.modules import Module
+from slimcheck.values.stacks import Stack
 from slimcheck.values.words import Words, word_lot
 from slimspec.checkpoint.stored import MAP_FROM
 from slimspec.numeric.jit import jit_pays
@@ -33,14 +34,16 @@ class _Place(NamedTuple):
     counted: Matrix | Words | None
 
 
-def read(modules: Sequence[Module]) -> None:
+def read(modules: Sequence[Module], stacks: Sequence[Stack] = ()) -> None:
     """Hand the modules the bytes of their small tensors, and the statistics of their weights.
 
+    Stacks of these modules get theirs too, where those of the members can lie one behind another.
     What cannot be read so is left to the modules, which say what is wrong.
     """
     places = sorted(_places(modules), key=lambda place: place[:2])
     if not CAN_READ or not jit_pays(sum(place.size for place in places)):
         return
+    stack_of = {member.name: stack for stack in stacks for member in stack.members}
     for path, found in groupby(places, key=attrgetter("path")):
         own = list(found)
         try:
@@ -50,7 +53,7 @@ def read(modules: Sequence[Module]) -> None:
         try:
             _count(handle, own, Matrix, lot_stats)
             _count(handle, own, Words, word_lot)
-            _gather(handle, [place for place in own if not place.counted])
+            _gather(handle, [place for place in own if not place.counted], stack_of)
         finally:
             os.close(handle)
 
@@ -71,15 +74,27 @@ def _count(handle: int, places: Sequence[_Place], kind: type, count: Callable[..
         place.module.know(stats)
 
 
-def _gather(handle: int, places: Sequence[_Place]) -> None:
+def _gather(handle: int, places: Sequence[_Place], stack_of: Mapping[str, Stack]) -> None:
     from slimcheck.values.kernels import gather
 
-    table, to = [], 0
-    for place in places:
-        table.append((place.begin, place.size, to))
-        to += -(-place.size // _ALIGNED) * _ALIGNED
+    runs: dict[tuple[str, str], list[int]] = {}  # of a tensor of a stack, or of a module
+    for i, place in enumerate(places):
+        stack = stack_of.get(place.module.name)
+        runs.setdefault(((stack or place.module).name, place.suffix), []).append(i)
+    begins, to = [0] * len(places), 0
+    for run in runs.values():
+        to = -(-to // _ALIGNED) * _ALIGNED
+        for i in run:
+            begins[i] = to
+            to += places[i].size
     raw = np.empty(to, np.uint8)
+    table = [(place.begin, place.size, at) for place, at in zip(places, begins, strict=True)]
     read = gather(handle, np.array(table, np.int64).reshape(-1, 3), raw)
     raw.flags.writeable = False
     for place, (_, size, at) in zip(places[:read], table, strict=False):
         place.module.hold(place.suffix, raw[at : at + size])
+    for (name, suffix), run in runs.items() if read == len(places) else ():
+        stack = stack_of.get(name)
+        alike = len({places[i].size for i in run}) == 1
+        if stack and alike and stack.members == [places[i].module for i in run]:
+            stack.hold(suffix, raw[begins[run[0]] : begins[run[-1]] + places[run[-1]].size])

@@ -147,17 +147,24 @@ class Module:
         """
         found = self._arrays.get(suffix)
         if found is None:
-            spec, raw = self.cls.tensors[suffix], self._raw.get(suffix)
-            dtype = numpy_dtype(spec.dtype)
-            if raw is not None and dtype and raw.size == dtype.itemsize * prod(spec.shape):
-                found = raw.view(dtype).reshape(spec.shape)
-                if not found.flags.aligned:
-                    found = found.copy()
-                    found.flags.writeable = False
-            else:
-                found = self._context.checkpoint.tensor(self.tensor(suffix))
-            self._arrays[suffix] = found
+            found = self._held(suffix)
+            self._arrays[suffix] = found = self._read(suffix) if found is None else found
         return found
+
+    def _held(self, suffix: str) -> NDArray[Any] | None:
+        """A tensor of which the bytes are here; None if they are not, or not all."""
+        spec, raw = self.cls.tensors[suffix], self._raw.get(suffix)
+        dtype = numpy_dtype(spec.dtype)
+        if raw is None or not dtype or raw.size != dtype.itemsize * prod(spec.shape):
+            return None
+        found = raw.view(dtype).reshape(spec.shape)
+        if not found.flags.aligned:
+            found = found.copy()
+            found.flags.writeable = False
+        return found
+
+    def _read(self, suffix: str) -> NDArray[Any]:
+        return self._context.checkpoint.tensor(self.tensor(suffix))
 
     def numbers(self, suffix: str) -> NDArray[np.float32] | None:
         """The tensor as float32, widened without loss, read-only; None if of no such dtype.

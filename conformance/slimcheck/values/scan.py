@@ -22,7 +22,7 @@ from slimcheck.findings import Finding
 from slimcheck.registry import ValueRule
 from slimcheck.values.lots import read
 from slimcheck.values.modules import Module, modules
-from slimcheck.values.stacks import stacks
+from slimcheck.values.stacks import Stack, stacks
 from slimspec.checkpoint import CheckpointError
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
@@ -188,10 +188,11 @@ def _run_together(
 def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
     small = job.small
-    read(job.modules)
+    found = list(stacks(context, job.modules)) if small else []
+    read(job.modules, found)
     # threads that contend for the interpreter are slower together than one alone
     with _turn if small else nullcontext(), np.errstate(all="ignore"):  # the rules name damage
-        cleared = _cleared(context, job.modules, fitting) if small else {}
+        cleared = _cleared(context, found, fitting)
         for module in job.modules:
             try:
                 _judge_module(context, module, job, fitting, cleared.get(module.name, _NONE))
@@ -202,11 +203,11 @@ def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
 
 
 def _cleared(
-    context: Context, modules: Sequence[Module], fitting: Fitting
+    context: Context, stacks: Sequence[Stack], fitting: Fitting
 ) -> dict[str, frozenset[str]]:
     """By module: the requirements of rules that found nothing where they looked at many at once."""
     found: dict[str, frozenset[str]] = {}
-    for stack in stacks(context, modules):
+    for stack in stacks:
         rules, _ = fitting(stack.types)
         try:
             if not stack.alike("weight_offset"):

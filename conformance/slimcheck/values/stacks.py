@@ -64,12 +64,8 @@ class Stack(Module):
         n, k = form.shape
         return replace(form, shape=(len(self.members) * n, k))
 
-    def array(self, suffix: str) -> NDArray[Any]:
-        found = self._arrays.get(suffix)
-        if found is None:
-            found = np.concatenate([member.array(suffix) for member in self.members])
-            self._arrays[suffix] = found
-        return found
+    def _read(self, suffix: str) -> NDArray[Any]:
+        return np.concatenate([member.array(suffix) for member in self.members])
 
     @kept
     def integers(self) -> IntegerStats | None:
