@@ -102,17 +102,10 @@ class Module:
             found[suffix] = path, int(table.begin[row]), int(table.end[row])
         return found
 
-    def sizes(self) -> Iterator[tuple[str, str, int]]:
-        """(suffix, dtype, stored bytes) of each of its tensors."""
-        for (suffix, spec), (_, begin, end) in zip(
-            self.cls.tensors.items(), self.places.values(), strict=True
-        ):
-            yield suffix, spec.dtype, max(end - begin, 0)
-
     @property
     def nbytes(self) -> int:
         """Stored bytes of all its tensors."""
-        return sum(size for _, _, size in self.sizes())
+        return sum(max(end - begin, 0) for _, begin, end in self.places.values())
 
     @property
     def packed(self) -> bool:

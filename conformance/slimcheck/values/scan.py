@@ -121,11 +121,17 @@ def processors() -> int:
 
 def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
     job = Job()
+    costs: dict[int, list[int]] = {}  # of the tensors of a class
     for module in chosen:
         job.modules.append(module)
-        for suffix, dtype, size in module.sizes():
+        own = costs.get(id(module.cls))
+        if own is None:
+            own = [_cost(module, suffix, spec.dtype) for suffix, spec in module.cls.tensors.items()]
+            costs[id(module.cls)] = own
+        for (_, begin, end), cost in zip(module.places.values(), own, strict=True):
+            size = max(end - begin, 0)
             job.nbytes += size
-            job.memory += size * _cost(module, suffix, dtype, size)
+            job.memory += size * cost
         if job.nbytes >= (_SMALL_JOB if job.small else _JOB):
             yield job
             job = Job()
@@ -133,7 +139,7 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
         yield job
 
 
-def _cost(module: Module, suffix: str, dtype: str, size: int) -> int:
+def _cost(module: Module, suffix: str, dtype: str) -> int:
     if suffix == "weight":
         if module.form is not None:
             beside = module.cls.shapes.get("scale_bias")
