@@ -157,7 +157,9 @@ def _apart_sums(x, at, k, groups, sums):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _apart_sums_of_words(words, at, k, groups, sums):  # type: ignore[no-untyped-def]
-    """The same of eight bytes at once, low ones in the lower half of a word, high in the upper."""
+    """The same of eight bytes at once: low ones are summed in the lower half of a word, high ones
+    in its upper half, by halves of halves.
+    """
     per = k // 8
     row = np.empty(per * groups, np.uint64)
     for i in range(0, sums.size, 2 * max(groups, 1)):

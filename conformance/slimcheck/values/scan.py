@@ -223,6 +223,8 @@ def _cleared(
             )
         except CheckpointError:  # the members say what cannot be read
             continue
+        finally:
+            stack.release()
         found |= dict.fromkeys((member.name for member in stack.members), silent)
     return found
 
