@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimcheck.values.level_kernels import biases_are_near, levels_fit
@@ -35,6 +35,7 @@ def linears(draw):
     return np.array(stored, np.float32), sums, second, step
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(linears(), st.data())
 def test_biases_are_near_what_whole_numbers_make(linear, data):
     stored, sums, second, step = linear
