@@ -40,7 +40,7 @@ def read(modules: Sequence[Module], stacks: Sequence[Stack] = ()) -> None:
     Stacks of these modules get theirs too, where those of the members can lie one behind another.
     What cannot be read so is left to the modules, which say what is wrong.
     """
-    places = sorted(_places(modules), key=lambda place: place[:2])
+    places = sorted(_places(modules), key=attrgetter("path", "begin"))
     if not CAN_READ or not jit_pays(sum(place.size for place in places)):
         return
     stack_of = {member.name: stack for stack in stacks for member in stack.members}
