@@ -185,6 +185,8 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="use this checkpoint instead")
     options = parser.parse_args()
     if options.directory:
+        if not list(options.directory.glob("*.safetensors")):
+            parser.error(f"{options.directory}: found no *.safetensors to measure")
         measure(options.directory, options.turns)
         return 0
     for name in options.case:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from slimcheck import registry
 from slimcheck.engine import Options, contexts_of, judge
 from slimcheck.rules import w4a8_values
+from slimcheck.values import scan
 from slimcheck.values.modules import modules
 from slimcheck.values.stacks import stacks
 from slimspec import requirements
-from slimspec.checkpoint import CheckpointError, open_checkpoint
+from slimspec.checkpoint import open_checkpoint
 from slimspec.data import folder
 from slimspec.golden import checkpoint_cases
 
@@ -26,21 +27,17 @@ PARTS = 8
 def hidden(directory: Path, producer: str | None = None) -> tuple[list[tuple[str, str]], int]:
     """Requirements that clear a stack although they find something in a member; and all cleared."""
     wrong, cleared = [], 0
+    rules, catalogue = registry.value_rules(), requirements.load()
+    fitting = scan._fitting([(rule, catalogue[key].types) for key, rule in rules.items()])
     for context in contexts_of(open_checkpoint(directory), Options(producer=producer)):
         if context.where == "root":
             continue
         for stack in stacks(context, list(modules(context))):
-            for key, rule in registry.value_rules().items():
-                types = requirements.load()[key].types
-                if rule.clears is None or (types and stack.types.isdisjoint(types)):
-                    continue
-                try:
-                    clear = stack.alike("weight_offset") and rule.clears(context, stack)
-                except CheckpointError:
-                    continue
-                cleared += clear
-                found = [f for member in stack.members for f in rule.check(context, member)]
-                wrong += [(key, f.found) for f in found if clear]
+            silent = scan._cleared(context, [stack], fitting)
+            for member in stack.members:
+                for key in silent.get(member.name, ()):
+                    wrong += [(key, f.found) for f in rules[key].check(context, member)]
+            cleared += len(silent.get(stack.name, ()))
     return wrong, cleared
 
 

@@ -34,7 +34,7 @@ class _Place(NamedTuple):
     counted: Matrix | Words | None
 
 
-def read(modules: Sequence[Module], stacks: Sequence[Stack] = ()) -> None:
+def read(modules: Sequence[Module], stacks: Sequence[Stack]) -> None:
     """Hand the modules the bytes of their small tensors, and the statistics of their weights.
 
     Stacks of these modules get theirs too, where those of the members can lie one behind another.
@@ -75,6 +75,11 @@ def _count(handle: int, places: Sequence[_Place], kind: type, count: Callable[..
 
 
 def _gather(handle: int, places: Sequence[_Place], stack_of: Mapping[str, Stack]) -> None:
+    """Read tensors into one array, those of the members of a stack one behind another.
+
+    Args: stack_of: by name of a member. A stack whose members lie in several files, or differ in
+    size or order, gets nothing: it puts together itself what they have.
+    """
     from slimcheck.values.kernels import gather
 
     runs: dict[tuple[str, str], list[int]] = {}  # of a tensor of a stack, or of a module
