@@ -11,7 +11,7 @@ from slimcheck.values import integers
 from slimcheck.values.blocks import BLOCK, constant_blocks
 from slimcheck.values.integers import Matrix, lot_stats, lowest_codes
 from slimspec.numeric.jit import jit_enabled
-from slimspec.pack import pack_int4
+from slimspec.pack import pack_int4, unpack_int4
 
 compiled_only = pytest.mark.skipif(not jit_enabled(), reason="kernels read files when compiled")
 
@@ -109,9 +109,11 @@ def test_nibbles_are_the_codes_taken_apart(n, groups, size, axis, begin, low, ji
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize(("groups", "size"), [(1, 1024), (2, 2100), (1, 5000), (3, 1500)])
+@pytest.mark.parametrize(
+    ("groups", "size"), [(1, 1024), (2, 2100), (1, 5000), (3, 1500), (3, 8), (2, 504)]
+)
 @pytest.mark.parametrize("value", [None, -8, 7])
-def test_long_groups_of_nibbles(forms, axis, groups, size, value):
+def test_long_and_short_groups_of_nibbles(forms, axis, groups, size, value):
     rows, k = (4, groups * size) if axis == 0 else (2, 2 * groups * size)
     codes = np.random.default_rng(size).integers(-8, 8, (rows, k)).astype(np.int8)
     if value is not None:  # the largest sums there are
@@ -121,6 +123,19 @@ def test_long_groups_of_nibbles(forms, axis, groups, size, value):
     cut = codes.reshape(rows, groups, -1).astype(int)
     assert compiled.sums.tolist() == cut.sum(axis=2).tolist()
     assert compiled.most.tolist() == cut.max(axis=2).tolist()
+
+
+@compiled_only
+@pytest.mark.parametrize("at", range(9))
+@pytest.mark.parametrize("k", [5, 16, 520])
+def test_sums_of_nibbles_are_the_same_at_every_place(at, k):
+    from slimcheck.values.kernels import _apart_sums
+
+    x = np.random.default_rng(k).integers(0, 256, 4 * k + 17).astype(np.uint8)
+    sums = np.empty(8, np.int32)
+    _apart_sums(x, at, k, 2, sums)
+    codes = unpack_int4(x[at : at + 4 * k].view(np.int8).reshape(2, 2 * k), 0)
+    assert sums.tolist() == codes.reshape(8, k).sum(axis=1, dtype=int).tolist()
 
 
 def test_wider_groups_are_made_of_the_narrow_ones():

@@ -1,6 +1,7 @@
 """The looks at whole W4A8 scales, held against whole numbers and fractions."""
 
 from fractions import Fraction
+from math import lcm
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ ERROR = 2.0**-12
 def linears(draw):
     """sums [n, c], second [n, g], step [n], and the scale_bias [n, b] that they make."""
     n, biases, groups = (draw(st.integers(1, most)) for most in (3, 4, 4))
-    c = biases * groups * draw(st.integers(1, 3))
+    c = lcm(biases, groups) * draw(st.integers(1, 3))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     sums = rng.integers(-30_000, 30_000, (n, c), dtype=np.int32)
     second = rng.integers(1, 120, (n, groups)).astype(np.float32)

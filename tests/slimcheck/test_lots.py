@@ -52,7 +52,9 @@ def gathered(tmp_path, spans, content, stacked=True):
     stack = Holder(name="m0", members=members, held={})
     places = [
         lots._Place(str(file), begin, size, module, "scale", None)
-        for (begin, size), module in zip(spans, members, strict=True)
+        for (begin, size), module in sorted(
+            zip(spans, members, strict=True), key=lambda pair: pair[0][0]
+        )  # as they lie in the file
     ]
     with file.open("rb") as stream:
         lots._gather(
@@ -83,6 +85,12 @@ def test_each_module_has_its_bytes(tmp_path, spans, stacked):
 
 
 def test_what_the_file_lacks_is_left_to_the_modules(tmp_path):
-    found, together = gathered(tmp_path, [(0, 64), (4990, 64), (64, 64)], CONTENT)
+    found, together = gathered(tmp_path, [(0, 64), (4990, 64), (4995, 64)], CONTENT)
     assert found == [CONTENT[:64], None, None]
+    assert together is None
+
+
+def test_members_in_another_order_are_not_one_behind_another(tmp_path):
+    found, together = gathered(tmp_path, [(64, 64), (0, 64)], CONTENT)
+    assert found == [CONTENT[64:128], CONTENT[:64]]
     assert together is None

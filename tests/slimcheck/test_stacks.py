@@ -38,6 +38,7 @@ def hidden(directory: Path, producer: str | None = None) -> tuple[list[tuple[str
                 for key in silent.get(member.name, ()):
                     wrong += [(key, f.found) for f in rules[key].check(context, member)]
             cleared += len(silent.get(stack.name, ()))
+            assert not stack._arrays  # the next one has its memory
     return wrong, cleared
 
 
