@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from slimcheck.values import integers
 from slimcheck.values.blocks import BLOCK, constant_blocks
+from slimcheck.values.forms import Form
 from slimcheck.values.integers import Matrix, lot_stats, lowest_codes
 from slimspec.numeric.jit import jit_enabled
 from slimspec.pack import pack_int4, unpack_int4
@@ -18,15 +19,15 @@ compiled_only = pytest.mark.skipif(not jit_enabled(), reason="kernels read files
 
 def integer_stats(codes, begin=0, groups=1):
     """Of int8 [n, k], one in each byte."""
-    matrix = Matrix(begin, codes.shape, None, groups, groups)
+    matrix = Matrix(begin, Form(codes.shape, None, groups, groups))
     return integers.integer_stats(codes.reshape(-1).view(np.uint8), matrix)
 
 
 def nibble_stats(stored, axis, begin=0, groups=1):
     """Of int4 codes, two in a byte along an axis."""
     n, k = stored.shape
-    matrix = Matrix(begin, (2 * n, k) if axis == 0 else (n, 2 * k), axis, groups, groups)
-    return integers.integer_stats(stored.reshape(-1).view(np.uint8), matrix)
+    form = Form((2 * n, k) if axis == 0 else (n, 2 * k), axis, groups, groups)
+    return integers.integer_stats(stored.reshape(-1).view(np.uint8), Matrix(begin, form))
 
 
 def same(a, b) -> bool:
@@ -172,9 +173,9 @@ def test_matrices_of_a_file_are_counted_as_each_in_memory(tmp_path_factory, seed
         n, k = 2 * int(rng.integers(1, 9)), 2 * groups * int(rng.integers(1, 120))
         begin += int(rng.integers(0, 5000))
         chunks = int(rng.choice([0, 1, groups, 2 * groups if axis is None else groups]))
-        matrix = Matrix(begin, (n, k), axis, groups, chunks)
-        matrices.append(matrix)
-        begin += matrix.nbytes
+        form = Form((n, k), axis, groups, chunks)
+        matrices.append(Matrix(begin, form))
+        begin += form.nbytes
     constant = sorted(rng.integers(0, raw.size, 2))
     raw[slice(*constant)] = rng.integers(0, 256)
     file = tmp_path_factory.mktemp("lot") / "data"
@@ -183,9 +184,9 @@ def test_matrices_of_a_file_are_counted_as_each_in_memory(tmp_path_factory, seed
         together = lot_stats(stream.fileno(), matrices)
         patch.setattr(integers, "jit_pays", lambda size: False)
         for found, m in zip(together, matrices, strict=True):
-            alone = integers.integer_stats(raw[m.begin : m.begin + m.nbytes], m)
+            alone = integers.integer_stats(raw[m.begin : m.begin + m.form.nbytes], m)
             assert same(found, alone)
-            assert (found.sums is None) == (not m.chunks)
+            assert (found.sums is None) == (not m.form.chunks)
 
 
 @compiled_only
@@ -201,7 +202,7 @@ def test_pieces_of_a_large_matrix_give_the_same(forms, tmp_path, axis, k):
         flat[max(at - 9000, 0) : at + 9000] = 7
     n = stored.shape[0]
     shape = (n, k) if axis is None else (2 * n, k) if axis == 0 else (n, 2 * k)
-    matrix = Matrix(777, shape, axis, 3, 6)
+    matrix = Matrix(777, Form(shape, axis, 3, 6))
     file = tmp_path / "data"
     file.write_bytes(bytes(777) + stored.tobytes())
     with file.open("rb") as stream:
@@ -217,8 +218,8 @@ def test_shorter_file_than_stated_has_no_statistics(tmp_path: Path):
     file = tmp_path / "data"
     file.write_bytes(bytes(100))
     with file.open("rb") as stream:
-        assert lot_stats(stream.fileno(), [Matrix(90, (1, 11))]) is None
-        assert lot_stats(stream.fileno(), [Matrix(90, (1, 10))]) is not None
+        assert lot_stats(stream.fileno(), [Matrix(90, Form((1, 11)))]) is None
+        assert lot_stats(stream.fileno(), [Matrix(90, Form((1, 10)))]) is not None
 
 
 def test_long_row_of_extremes_does_not_overflow(forms):

@@ -24,9 +24,9 @@ def test_a_stack_has_what_its_members_have(monkeypatch, name):
     checkpoint = open_checkpoint(VALID / name)
     (context,) = contexts_of(checkpoint, Options())
     chosen = list(modules(context))
-    found = list(stacks(context, chosen))
+    found = list(stacks(chosen))
     lots.read(chosen, found)
-    held = [(stack, suffix) for stack in found for suffix in stack._raw]
+    held = [(stack, suffix) for stack in found for suffix in stack._tensors]
     assert held
     for stack, suffix in held:
         parts = [checkpoint.tensor(member.tensor(suffix)) for member in stack.members]

@@ -32,13 +32,13 @@ def hidden(directory: Path, producer: str | None = None) -> tuple[list[tuple[str
     for context in contexts_of(open_checkpoint(directory), Options(producer=producer)):
         if context.where == "root":
             continue
-        for stack in stacks(context, list(modules(context))):
+        for stack in stacks(list(modules(context))):
             silent = scan._cleared(context, [stack], fitting)
             for member in stack.members:
                 for key in silent.get(member.name, ()):
                     wrong += [(key, f.found) for f in rules[key].check(context, member)]
             cleared += len(silent.get(stack.name, ()))
-            assert not stack._arrays  # the next one has its memory
+            assert not stack._tensors  # the next one has its memory
     return wrong, cleared
 
 

@@ -1,6 +1,6 @@
 """How a weight holds integers: in bytes of their own or two in one, in groups of columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import lcm
 
@@ -27,12 +27,27 @@ class Form:
             of the scales.
         chunks: the same for sums, which belong to one element of scale_bias too; 0: nothing is made
             of sums.
+        stored: rows and columns of its bytes.
+        nbytes: their number.
+        whole: whether it has elements, and each of its groups bytes of its own.
     """
 
     shape: tuple[int, int]
-    axis: int | None
-    groups: int
-    chunks: int
+    axis: int | None = None
+    groups: int = 1
+    chunks: int = 1
+    stored: tuple[int, int] = field(init=False, compare=False, repr=False)
+    nbytes: int = field(init=False, compare=False, repr=False)
+    whole: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        n, k = self.shape
+        rows, columns = (n // 2, k) if self.axis == 0 else (n, k // 2 if self.axis == 1 else k)
+        parts = self.groups, max(self.chunks, 1)
+        object.__setattr__(self, "stored", (rows, columns))
+        object.__setattr__(self, "nbytes", rows * columns)
+        whole = rows * columns > 0 and not any(columns % part for part in parts)
+        object.__setattr__(self, "whole", whole)
 
     @property
     def size(self) -> int:

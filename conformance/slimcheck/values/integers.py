@@ -7,7 +7,6 @@ plain form: the same integers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from slimcheck.values.blocks import (
     ranges,
     sample,
 )
+from slimcheck.values.forms import Form
 from slimspec.numeric.jit import jit_enabled, jit_pays
 from slimspec.pack import unpack_int4
 
@@ -34,43 +34,21 @@ Integers = NDArray[np.int64]
 _LONGEST = 1 << 24  # bytes of a row that is read into memory at once
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(NamedTuple):
     """Integers [n, k] in a file.
 
     Attributes:
         begin: where they begin there; blocks are those of the file.
-        axis: along which two int4 codes share a byte; None: one integer in each.
-        groups: into how many groups of columns a row is cut, a divisor of k.
-        chunks: into how many groups for sums; 0: no sums are asked for.
+        form: how they lie in its bytes, and of which parts of a row something is asked.
     """
 
     begin: int
-    shape: tuple[int, int]
-    axis: int | None = None
-    groups: int = 1
-    chunks: int = 1
+    form: Form
 
-    @property
-    def stored(self) -> tuple[int, int]:
-        """Rows and columns of its bytes."""
-        n, k = self.shape
-        return (n // 2, k) if self.axis == 0 else (n, k // 2 if self.axis == 1 else k)
 
-    @property
-    def nbytes(self) -> int:
-        return prod(self.stored)
-
-    @property
-    def whole(self) -> bool:
-        """Whether it has elements, and each of its groups bytes of its own."""
-        columns = self.stored[1]
-        return self.nbytes > 0 and columns % self.groups == columns % max(self.chunks, 1) == 0
-
-    @property
-    def can_be_read(self) -> bool:
-        """Whether kernels can count it as they read the file."""
-        return self.whole and self.stored[1] <= _LONGEST and CAN_READ and jit_enabled()
+def can_be_read(form: Form) -> bool:
+    """Whether kernels can count such integers as they read the file."""
+    return form.whole and form.stored[1] <= _LONGEST and CAN_READ and jit_enabled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +110,11 @@ class _Room:
     """Room for the statistics of matrices, those of one behind those of another."""
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
-        grids = [grid(m.begin, m.nbytes) for m in matrices]
+        grids = [grid(begin, form.nbytes) for begin, form in matrices]
         self._matrices = matrices
         self._leads = [lead for lead, _ in grids]
-        self._groups = ranges(m.shape[0] * m.groups for m in matrices)
-        self._sums = ranges(m.shape[0] * m.chunks for m in matrices)
+        self._groups = ranges(form.shape[0] * form.groups for _, form in matrices)
+        self._sums = ranges(form.shape[0] * form.chunks for _, form in matrices)
         self._blocks = ranges(count for _, count in grids)
         size, blocks = self._groups[-1].stop, self._blocks[-1].stop
         self.least, self.most = np.empty(size, np.int8), np.empty(size, np.int8)
@@ -155,10 +133,11 @@ class _Room:
         )
         table = [
             (
-                m.begin if handle >= 0 else 0, *m.stored, -1 if m.axis is None else m.axis, -lead,
-                m.groups, m.chunks, groups.start, sums.start, blocks.start, blocks.stop,
+                begin if handle >= 0 else 0, *form.stored, -1 if form.axis is None else form.axis,
+                -lead, form.groups, form.chunks, groups.start, sums.start,
+                blocks.start, blocks.stop,
             )
-            for m, lead, sums, groups, blocks in columns
+            for (begin, form), lead, sums, groups, blocks in columns
         ]  # fmt: skip
         of_groups, of_blocks = (self.sums, self.least, self.most), (self.values, self.ends)
         found = *of_groups, *of_blocks, self.beyond, self.samples
@@ -167,19 +146,18 @@ class _Room:
     def stats(self) -> list[IntegerStats]:
         """The statistics of each matrix."""
         found = []
-        constant = constant_in(self.values, self._blocks)
-        for number, m in enumerate(self._matrices):
-            groups, sums, n = self._groups[number], self._sums[number], m.shape[0]
-            blocks = Blocks(self._leads[number], BLOCK, constant[number])
+        constant, beyond = constant_in(self.values, self._blocks), self.beyond.tolist()
+        for number, (_, form) in enumerate(self._matrices):
+            groups, sums, n = self._groups[number], self._sums[number], form.shape[0]
             found.append(
                 IntegerStats(
-                    self.least[groups].reshape(n, m.groups),
-                    self.most[groups].reshape(n, m.groups),
-                    self.sums[sums].reshape(n, m.chunks) if m.chunks else None,
-                    int(self.beyond[number]),
-                    blocks,
-                    self.ends[self._blocks[number]] if m.axis is None else self.ends[:0],
-                    self.samples[number, : m.nbytes],
+                    self.least[groups].reshape(n, form.groups),
+                    self.most[groups].reshape(n, form.groups),
+                    self.sums[sums].reshape(n, form.chunks) if form.chunks else None,
+                    beyond[number],
+                    Blocks(self._leads[number], BLOCK, constant[number]),
+                    self.ends[self._blocks[number]] if form.axis is None else self.ends[:0],
+                    self.samples[number, : form.nbytes],
                 )
             )
         return found
@@ -193,13 +171,13 @@ def lot_stats(handle: int, matrices: Sequence[Matrix]) -> list[IntegerStats] | N
     from slimcheck.values.kernels import NEAR
 
     room = _Room(matrices)
-    buffer = np.empty(max(NEAR, *(m.stored[1] for m in matrices)), np.uint8)
+    buffer = np.empty(max(NEAR, *(form.stored[1] for _, form in matrices)), np.uint8)
     return room.stats() if room.fill(handle, buffer) else None
 
 
 def integer_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
     """Return the statistics of a matrix, of which `flat` are the bytes."""
-    if not CAN_READ or not jit_pays(flat.size) or not m.whole:
+    if not CAN_READ or not jit_pays(flat.size) or not m.form.whole:
         return _plain_stats(flat, m)
     room = _Room([m])
     room.fill(-1, flat)
@@ -207,14 +185,15 @@ def integer_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
 
 
 def _plain_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
-    (n, k), blocks, some = m.shape, constant_blocks(flat, m.begin), sample(flat)
-    stored = flat.view(np.int8).reshape(m.stored)
-    codes = stored if m.axis is None else unpack_int4(stored, m.axis)
-    groups = codes.reshape(n, m.groups, k // m.groups)
+    form, blocks, some = m.form, constant_blocks(flat, m.begin), sample(flat)
+    n, k = form.shape
+    stored = flat.view(np.int8).reshape(form.stored)
+    codes = stored if form.axis is None else unpack_int4(stored, form.axis)
+    groups = codes.reshape(n, form.groups, k // form.groups)
     least, most, sums = groups.min(axis=2, initial=127), groups.max(axis=2, initial=-128), None
-    if m.chunks:
-        sums = codes.reshape(n, m.chunks, k // m.chunks).sum(axis=2, dtype=np.int64)
-    if m.axis is not None:
+    if form.chunks:
+        sums = codes.reshape(n, form.chunks, k // form.chunks).sum(axis=2, dtype=np.int64)
+    if form.axis is not None:
         return IntegerStats(least, most, sums, 0, blocks, np.zeros(0, np.int64), some)
     far = (codes.reshape(-1) < -126) | (codes.reshape(-1) > 126)
     ends = cut(far, *grid(m.begin, flat.size)).sum(axis=1, dtype=np.int64)

@@ -60,7 +60,7 @@ def read(modules: Sequence[Module], stacks: Sequence[Stack]) -> None:
 
 def _places(modules: Sequence[Module]) -> Iterator[_Place]:
     for module in modules:
-        weight = module.matrix or module.read_as_words
+        weight = module.counted
         for suffix, (path, begin, end) in module.places.items():
             counted = weight if suffix == "weight" else None
             if 0 <= begin < end and (counted or end - begin < MAP_FROM):

@@ -7,7 +7,7 @@ the same report. Kernels and NumPy release the interpreter lock, so threads are 
 
 import os
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,8 +27,8 @@ from slimspec.checkpoint import CheckpointError
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
 Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
-# the rules about some types, and their requirements
-Fitting = Callable[[frozenset[str]], tuple[Sequence[ValueRule], frozenset[str]]]
+# the rules about some types but for those that some requirements have, and all requirements
+Fitting = Callable[[frozenset[str], frozenset[str]], tuple[Sequence[ValueRule], frozenset[str]]]
 
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
 _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
@@ -39,10 +39,6 @@ _SMALL = 4 << 20  # bytes of a module, below: many are handed over and judged to
 _MOST_THREADS = 8
 _NONE: frozenset[str] = frozenset()
 _turn = Lock()  # of threads with small modules
-# bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
-_COST = {"F16": 1, "BF16": 1, "F32": 1}
-_UNPACKED = 8  # two codes a byte beside an unsummed scale_bias, in float32
-_WIDENED = 8
 
 
 @dataclass
@@ -104,12 +100,15 @@ def scan(
 
 
 def _fitting(rules: Rules) -> Fitting:
-    """Return the function from the types of a module to its rules."""
+    """Return the function from the types of a module, and what is cleared, to its rules."""
 
     @cache
-    def fitting(types: frozenset[str]) -> tuple[Sequence[ValueRule], frozenset[str]]:
+    def fitting(
+        types: frozenset[str], cleared: frozenset[str]
+    ) -> tuple[Sequence[ValueRule], frozenset[str]]:
         found = [rule for rule, wanted in rules if not wanted or not types.isdisjoint(wanted)]
-        return found, frozenset(rule.requirement for rule in found)
+        left = [rule for rule in found if rule.requirement not in cleared]
+        return left, frozenset(rule.requirement for rule in found)
 
     return fitting
 
@@ -121,32 +120,15 @@ def processors() -> int:
 
 def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
     job = Job()
-    costs: dict[int, list[int]] = {}  # of the tensors of a class
     for module in chosen:
         job.modules.append(module)
-        own = costs.get(id(module.cls))
-        if own is None:
-            own = [_cost(module, suffix, spec.dtype) for suffix, spec in module.cls.tensors.items()]
-            costs[id(module.cls)] = own
-        for (_, begin, end), cost in zip(module.places.values(), own, strict=True):
-            size = max(end - begin, 0)
-            job.nbytes += size
-            job.memory += size * cost
+        job.nbytes += module.nbytes
+        job.memory += module.kind.memory[module.number]
         if job.nbytes >= (_SMALL_JOB if job.small else _JOB):
             yield job
             job = Job()
     if job.modules:
         yield job
-
-
-def _cost(module: Module, suffix: str, dtype: str) -> int:
-    if suffix == "weight":
-        if module.form is not None:
-            beside = module.cls.shapes.get("scale_bias")
-            return _UNPACKED if beside == module.form.shape else 0
-        if module.read_as_words:
-            return 0
-    return _COST.get(dtype, _WIDENED)
 
 
 def _run(context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int) -> Iterator[Job]:
@@ -194,7 +176,7 @@ def _run_together(
 def _judge(context: Context, job: Job, fitting: Fitting) -> Job:
     """Fill in what the rules say of the modules, and let go of the modules."""
     small = job.small
-    found = list(stacks(context, job.modules)) if small else []
+    found = list(stacks(job.modules)) if small else []
     read(job.modules, found)
     # threads that contend for the interpreter are slower together than one alone
     with _turn if small else nullcontext(), np.errstate(all="ignore"):  # the rules name damage
@@ -214,7 +196,7 @@ def _cleared(
     """By module: the requirements of rules that found nothing where they looked at many at once."""
     found: dict[str, frozenset[str]] = {}
     for stack in stacks:
-        rules, _ = fitting(stack.types)
+        rules, _ = fitting(stack.types, _NONE)
         try:
             if not stack.alike("weight_offset"):
                 continue
@@ -230,17 +212,18 @@ def _cleared(
 
 
 def _judge_module(
-    context: Context, module: Module, job: Job, fitting: Fitting, cleared: Container[str]
+    context: Context, module: Module, job: Job, fitting: Fitting, cleared: frozenset[str]
 ) -> None:
-    rules, requirements = fitting(module.types)
+    types = module.types
+    rules, requirements = fitting(types, cleared)
     try:
         for rule in rules:
-            if rule.requirement not in cleared:
-                job.findings += rule.check(context, module)
+            job.findings += rule.check(context, module)
     except CheckpointError as error:
         tensors = tuple(module.tensor(suffix) for suffix in module.cls.tensors)
         job.findings.append(unreadable(tensors, error))
-        requirements = frozenset(r.requirement for r in rules[: rules.index(rule) + 1])
+        all_rules, _ = fitting(types, _NONE)
+        requirements = frozenset(r.requirement for r in all_rules[: all_rules.index(rule) + 1])
     job.applied |= requirements
 
 
@@ -261,7 +244,7 @@ class _ReadAhead:
             return
         run = ("", 0, 0)
         for module in job.modules:
-            path, begin, end = module.places[module.lead]
+            path, begin, end = module.places[module.kind.lead]
             if path == run[0] and 0 <= begin - run[2] <= _GAP:
                 run = (path, run[1], end)
                 continue

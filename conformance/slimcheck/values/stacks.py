@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context, ModuleClass
+from slimcheck.context import ModuleClass
 from slimcheck.kept import kept
 from slimcheck.values.blocks import Blocks
 from slimcheck.values.forms import Form
 from slimcheck.values.integers import IntegerStats
+from slimcheck.values.kinds import Kind
 from slimcheck.values.modules import Module
 from slimcheck.values.words import WordStats
 
 _NUMBER = re.compile(r"\d+")
-_LEAST = 2  # rows: what has one row may have one scale, which is no scale of rows
 
 
 class Stack(Module):
@@ -32,13 +32,14 @@ class Stack(Module):
         members: the modules; their class and, but for numbers, their name are the same.
     """
 
-    def __init__(self, context: Context, members: Sequence[Module]) -> None:
+    def __init__(self, members: Sequence[Module]) -> None:
         first, count = members[0], len(members)
         tensors = {
             suffix: replace(spec, shape=(count * spec.shape[0], *spec.shape[1:]))
             for suffix, spec in first.cls.tensors.items()
         }
-        super().__init__(context, ModuleClass(first.cls.label, tensors), first.name)
+        kind = Kind(first.kind.context, ModuleClass(first.cls.label, tensors))
+        super().__init__(kind, first.name)
         self.members = members
 
     def each(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -90,12 +91,13 @@ class Stack(Module):
 
     def words(self, suffix: str) -> WordStats:
         """The statistics of the members: some number that is not finite, blocks without a place."""
-        if suffix not in self._words:
+        tensor = self._of(suffix)
+        if tensor.words is None:
             found = [member.words(suffix) for member in self.members]
             first = max(stats.not_finite for stats in found)
             blocks = _together([stats.blocks for stats in found])
-            self._words[suffix] = WordStats(first, blocks, found[0].sample[:0])
-        return self._words[suffix]
+            tensor.words = WordStats(first, blocks, found[0].sample[:0])
+        return tensor.words
 
 
 def _together(parts: Sequence[Blocks]) -> Blocks:
@@ -103,25 +105,15 @@ def _together(parts: Sequence[Blocks]) -> Blocks:
     return Blocks(0, parts[0].step, np.concatenate([part.constant for part in parts]))
 
 
-def stacks(context: Context, modules: Sequence[Module]) -> Iterator[Stack]:
+def stacks(modules: Sequence[Module]) -> Iterator[Stack]:
     """Yield the stacks of modules, each of at least two."""
     alike: dict[tuple[int, str], list[Module]] = {}
     for module in modules:
-        if _has_rows_only(module):
-            key = id(module.cls), _pattern(module.name)
-            alike.setdefault(key, []).append(module)
+        if module.kind.has_rows_only:
+            alike.setdefault((id(module.kind), _pattern(module.name)), []).append(module)
     for members in alike.values():
         if len(members) > 1:
-            yield Stack(context, members)
-
-
-def _has_rows_only(module: Module) -> bool:
-    form, tensors = module.form, module.cls.tensors
-    shape = tensors["weight"].shape if "weight" in module else ()
-    if len(shape) != 2 or shape[0] < _LEAST or (form is None and not module.read_as_words):
-        return False
-    rows = (form.shape if form else shape)[0], shape[0]
-    return all(spec.shape and spec.shape[0] in rows for spec in tensors.values())
+            yield Stack(members)
 
 
 @lru_cache(4096)

@@ -7,7 +7,7 @@ same numbers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ EXPONENT: dict[str, Any] = {  # bits that are all set in NaN and Inf, and in no 
 _NONE = np.uint8(0)  # bytes that hold no floats
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(NamedTuple):
     """A tensor of unsigned words in a file.
 
     Attributes:
