@@ -147,6 +147,7 @@ def test_wider_groups_are_made_of_the_narrow_ones():
         for one, two in zip(fine.over(columns), (other.least, other.most), strict=True):
             assert np.array_equal(one, two)
     assert [fine.over(columns) for columns in (0, 5, 24)] == [None] * 3
+    assert [part.shape for part in integer_stats(codes[:0], groups=12).over(3)] == [(0, 3)] * 2
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)

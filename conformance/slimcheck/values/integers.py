@@ -74,13 +74,19 @@ class IntegerStats:
 
     def over(self, columns: int) -> "Groups | None":
         """The extremes of so many wider groups; None if the groups do not make those."""
-        n, groups = self.least.shape
+        groups = self.least.shape[1]
         if columns < 1 or groups % columns:
             return None
         if columns == groups:
             return Groups(self.least, self.most)
-        cut = n, columns, groups // columns
-        return Groups(self.least.reshape(cut).min(axis=2), self.most.reshape(cut).max(axis=2))
+        least, most = (_by_place(x, columns) for x in (self.least, self.most))
+        return Groups(least.min(axis=0, initial=127), most.max(axis=0, initial=-128))
+
+
+def _by_place(x: NDArray[np.int8], columns: int) -> NDArray[np.int8]:
+    """[n, g] as [g / columns, n, columns]: NumPy reduces long lines in vectors, short ones not."""
+    n, groups = x.shape
+    return np.ascontiguousarray(x.reshape(n, columns, groups // columns).transpose(2, 0, 1))
 
 
 class Groups(NamedTuple):

@@ -35,6 +35,7 @@ _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we 
 _JOB = 16 << 20  # modules are handed to a thread in lots of about so many bytes
 _SMALL_JOB = 64 << 20  # and small ones
 _GAP = 1 << 20  # bytes between weights that are read along
+_PROBED = 4 << 20  # bytes from one that is asked for to the next
 _SMALL = 4 << 20  # bytes of a module, below: many are handed over and judged together
 _MOST_THREADS = 8
 _NONE: frozenset[str] = frozenset()
@@ -238,6 +239,7 @@ class _ReadAhead:
     def __init__(self) -> None:
         self._path = ""
         self._handle = -1
+        self._byte = bytearray(1)
 
     def want(self, job: Job) -> None:
         if not hasattr(os, "posix_fadvise"):
@@ -260,9 +262,21 @@ class _ReadAhead:
                 self.close()
                 self._handle = os.open(path, os.O_RDONLY)
                 self._path = path
-            os.posix_fadvise(self._handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
+            if not self._is_there(begin, end):
+                os.posix_fadvise(self._handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
         except OSError:  # the rules will say what is wrong with the file
             pass
+
+    def _is_there(self, begin: int, end: int) -> bool:
+        """Whether the system has some pages of a run already: to ask for all takes it longer."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return False
+        try:
+            for at in range(begin, end, _PROBED):
+                os.preadv(self._handle, [self._byte], at, os.RWF_NOWAIT)
+        except OSError:  # it would have to wait, or cannot tell
+            return False
+        return True
 
     def close(self) -> None:
         if self._handle >= 0:
