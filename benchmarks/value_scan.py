@@ -3,7 +3,8 @@
 Makes directories of one type each (`--case`), then runs in turns, warm and cold:
 
     cat       cat FILES > /dev/null
-    scan      the judge in this process, where the kernels are loaded
+    scan      the judge in this process, where the kernels are loaded; garbage is collected as
+              seldom as in the command
     command   slimcheck DIR --level values -q: what starting takes is the same for every size
 
 Cold drops the files from the page cache first (posix_fadvise DONTNEED after fsync; where the system
@@ -31,6 +32,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from slimcheck.cli import collect_seldom
 from slimcheck.engine import Options, judge
 from slimspec import layout, schemes
 from slimspec.checkpoint import open_checkpoint
@@ -184,6 +186,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--directory", type=Path, help="use this checkpoint instead")
     options = parser.parse_args()
+    collect_seldom()
     if options.directory:
         if not list(options.directory.glob("*.safetensors")):
             parser.error(f"{options.directory}: found no *.safetensors to measure")

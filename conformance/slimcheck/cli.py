@@ -98,24 +98,29 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def collect_seldom() -> None:
+    """Let the garbage collector look for cycles seldom, and no more when the process ends.
+
+    Headers make a million objects without cycles: looking for some takes a third of the time.
+    """
+    import atexit
+    import gc
+
+    gc.set_threshold(1_000_000, 50, 1000)
+    atexit.register(gc.freeze)
+
+
 def _check(argv: Sequence[str]) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:
         return 4 if stop.code else 0
 
-    import atexit
-    import gc
-
     from slimcheck.report.lang import said
     from slimcheck.report.terminal import print_report, terminal
     from slimcheck.run import RunError, check_requests, write_reports
 
-    # headers make a million objects without cycles: looking for some takes a third of the time,
-    # and looking for some once more at the end is of no use
-    gc.set_threshold(1_000_000, 50, 1000)
-    atexit.register(gc.freeze)
-
+    collect_seldom()
     console = terminal(args.lang)
     try:
         check_requests(args.report, *filter(None, (args.directory, args.float_model)))

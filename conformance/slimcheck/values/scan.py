@@ -22,6 +22,7 @@ from slimcheck.findings import Finding
 from slimcheck.registry import ValueRule
 from slimcheck.values.lots import read
 from slimcheck.values.modules import Module, modules
+from slimcheck.values.read_ahead import ReadAhead
 from slimcheck.values.stacks import Stack, stacks
 from slimspec.checkpoint import CheckpointError
 
@@ -34,8 +35,6 @@ _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
 _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we read ahead
 _JOB = 16 << 20  # modules are handed to a thread in lots of about so many bytes
 _SMALL_JOB = 64 << 20  # and small ones
-_GAP = 1 << 20  # bytes between weights that are read along
-_PROBED = 4 << 20  # bytes from one that is asked for to the next
 _SMALL = 4 << 20  # bytes of a module, below: many are handed over and judged together
 _MOST_THREADS = 8
 _NONE: frozenset[str] = frozenset()
@@ -134,12 +133,12 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
 
 def _run(context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int) -> Iterator[Job]:
     """Yield the jobs in order, done."""
-    ahead = _ReadAhead()
+    ahead = ReadAhead()
     try:
         if threads == 1:
             waiting: deque[Job] = deque()
             for job in jobs:
-                ahead.want(job)
+                ahead.want(job.modules)
                 waiting.append(job)
                 if len(waiting) > 1:
                     yield _judge(context, waiting.popleft(), fitting)
@@ -152,7 +151,7 @@ def _run(context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int) 
 
 
 def _run_together(
-    context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int, ahead: "_ReadAhead"
+    context: Context, jobs: Iterable[Job], fitting: Fitting, threads: int, ahead: ReadAhead
 ) -> Iterator[Job]:
     pending: deque[tuple[Job, Future[Job]]] = deque()
     memory = behind = 0
@@ -164,7 +163,7 @@ def _run_together(
                 memory -= done.memory
                 behind -= pending[0][0].nbytes if pending else 0
                 yield future.result()
-            ahead.want(job)
+            ahead.want(job.modules)
             behind += job.nbytes if pending else 0
             pending.append((job, pool.submit(_judge, context, job, fitting)))
             memory += job.memory
@@ -231,54 +230,3 @@ def _judge_module(
 def unreadable(tensors: tuple[str, ...], error: CheckpointError) -> Finding:
     """Bytes that a rule needs are not there: the container's requirement is violated."""
     return Finding("IDX-001", "unreadable", str(error), "readable tensor data", tensors)
-
-
-class _ReadAhead:
-    """Asks the system to read the weights of jobs that wait, where it can be asked."""
-
-    def __init__(self) -> None:
-        self._path = ""
-        self._handle = -1
-        self._byte = bytearray(1)
-
-    def want(self, job: Job) -> None:
-        if not hasattr(os, "posix_fadvise"):
-            return
-        run = ("", 0, 0)
-        for module in job.modules:
-            path, begin, end = module.places[module.kind.lead]
-            if path == run[0] and 0 <= begin - run[2] <= _GAP:
-                run = (path, run[1], end)
-                continue
-            self._advise(*run)
-            run = (path, begin, end)
-        self._advise(*run)
-
-    def _advise(self, path: str, begin: int, end: int) -> None:
-        if end <= begin:
-            return
-        try:
-            if path != self._path:
-                self.close()
-                self._handle = os.open(path, os.O_RDONLY)
-                self._path = path
-            if not self._is_there(begin, end):
-                os.posix_fadvise(self._handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
-        except OSError:  # the rules will say what is wrong with the file
-            pass
-
-    def _is_there(self, begin: int, end: int) -> bool:
-        """Whether the system has some pages of a run already: to ask for all takes it longer."""
-        if not hasattr(os, "RWF_NOWAIT"):
-            return False
-        try:
-            for at in range(begin, end, _PROBED):
-                os.preadv(self._handle, [self._byte], at, os.RWF_NOWAIT)
-        except OSError:  # it would have to wait, or cannot tell
-            return False
-        return True
-
-    def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-        self._path, self._handle = "", -1
