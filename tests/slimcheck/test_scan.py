@@ -135,3 +135,35 @@ def test_what_is_read_together_is_what_is_read_alone(damaged, monkeypatch):
         for largest in (0, 5000, 1 << 30):
             monkeypatch.setattr(lots, "MAP_FROM", largest)
             assert said(judge(open_checkpoint(damaged), Options())) == together
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_weight_of_another_size_than_stated_cannot_be_read(tmp_path, monkeypatch, kernels):
+    """Floats too are not judged by bytes that are not theirs, whether kernels read them or not."""
+    import shutil
+
+    from slimcheck.values import integers, lots, modules, words
+
+    for module in (integers, lots, modules, words):
+        monkeypatch.setattr(module, "jit_pays", lambda size: kernels)
+    shutil.copytree(VALID / "float-a1-fp16", tmp_path / "q")
+    name = "model.layers.0.self_attn.v_proj.weight"
+    _patch_end(next((tmp_path / "q").glob("*.safetensors")), name)
+    results = said(judge(open_checkpoint(tmp_path / "q"), Options()))
+    (groups,) = (groups for key, _, groups in results if key == "IDX-001")
+    (unreadable,) = (tensors for kind, _, tensors in groups if kind == "unreadable")
+    assert name in unreadable
+
+
+def _patch_end(file: Path, name: str) -> None:
+    """Let a tensor end eight bytes early, in a header of the same length."""
+    import json
+    import struct
+
+    content = file.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    header[name]["data_offsets"][1] -= 8
+    changed = json.dumps(header, separators=(",", ":")).encode()
+    assert len(changed) <= size
+    file.write_bytes(content[:8] + changed.ljust(size) + content[8 + size :])

@@ -20,7 +20,7 @@ from slimcheck.values.forms import TELLING, Form, form_of
 from slimcheck.values.integers import can_be_read
 from slimcheck.values.words import EXPONENT, Words
 from slimspec import layout
-from slimspec.checkpoint.dtypes import numpy_dtype
+from slimspec.checkpoint.dtypes import BITS
 from slimspec.schemes.int4 import AXES
 
 _WORDS = frozenset({*EXPONENT, "U8"})
@@ -72,14 +72,18 @@ class Kind:
 
         Of a weight of floats, or of bytes that hold them, nothing but `words` is judged.
         """
-        spec = self.cls.tensors.get("weight")
         if self.form is not None:
             return self.form.nbytes if can_be_read(self.form) else 0
-        dtype = numpy_dtype(spec.dtype) if spec and spec.dtype in _WORDS else None
-        if spec is None or len(spec.shape) != 2 or dtype is None:
+        spec = self.cls.tensors.get("weight")
+        if spec is None or len(spec.shape) != 2 or spec.dtype not in _WORDS:
             return 0
-        size = prod(spec.shape) * dtype.itemsize
+        size = self.stated("weight")
         return size if Words(0, size, spec.dtype).can_be_read else 0
+
+    def stated(self, suffix: str) -> int:
+        """Bytes of a tensor by its dtype and shape."""
+        spec = self.cls.tensors[suffix]
+        return prod(spec.shape) * BITS[spec.dtype] // 8
 
     @kept
     def has_rows_only(self) -> bool:

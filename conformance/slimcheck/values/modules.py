@@ -6,7 +6,6 @@ sequential pass; what a module has read is dropped with it, so memory holds one 
 
 from collections.abc import Iterator
 from contextlib import suppress
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -150,7 +149,7 @@ class Module:
         """A tensor of which the bytes are here; None if they are not, or not all."""
         spec = self.cls.tensors[suffix]
         dtype = numpy_dtype(spec.dtype)
-        if raw is None or not dtype or raw.size != dtype.itemsize * prod(spec.shape):
+        if raw is None or not dtype or raw.size != self.kind.stated(suffix):
             return None
         found = raw.view(dtype).reshape(spec.shape)
         if not found.flags.aligned:
@@ -247,8 +246,8 @@ class Module:
         if tensor.words is None:
             path, begin, end = self.places[suffix]
             words = Words(begin, end - begin, self.cls.tensors[suffix].dtype)
-            found = None
-            if words.can_be_read and jit_pays(words.nbytes):
+            found, whole = None, words.nbytes == self.kind.stated(suffix)
+            if whole and words.can_be_read and jit_pays(words.nbytes):
                 with suppress(OSError), open(path, "rb") as stream:
                     found = word_lot(stream.fileno(), [words])
             tensor.words = found[0] if found else word_stats(self.array(suffix), words)
