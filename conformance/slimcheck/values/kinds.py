@@ -61,7 +61,7 @@ class Kind:
         return types_of_label(self.cls.label, self.context.profile)
 
     @kept
-    def guests(self) -> "Sequence[Guest]":
+    def guests(self) -> "Sequence[_Guest]":
         """The types that may stand beside it (C8, …)."""
         known = _guests(self.context.profile)
         return [guest for suffix in self.cls.tensors for guest in known.get(suffix, ())]
@@ -128,7 +128,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class _Guest:
     """A tensor of a type that is no linear."""
 
     type: str
@@ -136,9 +136,9 @@ class Guest:
 
 
 @cache
-def _guests(profile: str) -> Mapping[str, Sequence[Guest]]:
+def _guests(profile: str) -> Mapping[str, Sequence[_Guest]]:
     """Suffix -> the types whose tensors end so."""
-    found: dict[str, list[Guest]] = {}
+    found: dict[str, list[_Guest]] = {}
     for name in layout.types():
         described = layout.load(name)
         if described.kind == "linear" or profile not in described.profiles:
@@ -146,5 +146,5 @@ def _guests(profile: str) -> Mapping[str, Sequence[Guest]]:
         for full in described.rules(profile):
             host, _, suffix = full.rpartition(".")
             end = "norm" if described.host == "norm" else ""
-            found.setdefault(suffix, []).append(Guest(name, f"{end}.{host}" if host else end))
+            found.setdefault(suffix, []).append(_Guest(name, f"{end}.{host}" if host else end))
     return found
