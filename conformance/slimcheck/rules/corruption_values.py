@@ -76,10 +76,11 @@ def few_integers_are_at_the_ends(ck: Context, module: Module) -> Iterator[Findin
 
 @value_rule("VAL-004", by_row=True)
 def no_minus_128(ck: Context, module: Module) -> Iterator[Finding]:
-    scale, least = module.numbers("weight_scale"), module.row_min
-    if least is None or scale is None or scale.shape != (least.size, 1):
+    scale = module.numbers("weight_scale")
+    if scale is None or scale.ndim != 2 or scale.shape[1] != 1 or module.has_offsets:
         return
-    if not module.has_offsets:
+    least = module.row_min
+    if least is not None and least.size == scale.size:
         yield from wrong_rows("VAL-004", module, least == -128, least, "least", "-127 or more")
 
 

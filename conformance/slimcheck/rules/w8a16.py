@@ -73,10 +73,13 @@ def _use_both_ends(rows: Groups) -> NDArray[np.bool_]:
 
 @value_rule("W8A16-009", clears=_each_uses_both_ends)
 def some_row_uses_both_ends(ck: Context, module: Module) -> Iterator[Finding]:
-    rows = module.rows
-    if rows is None or not rows.least.size or not module.has_offsets:
+    stats = module.integers
+    if stats is None or not stats.least.size or not module.has_offsets:
         return
-    if not _use_both_ends(rows).any():
+    if _use_both_ends(Groups(stats.least, stats.most)).any():  # so it is mostly
+        return
+    rows = module.rows
+    if rows is not None and not _use_both_ends(rows).any():
         found = f"offsets, but rows within {int(rows.least.min())} … {int(rows.most.max())}"
         yield Finding(
             "W8A16-009", "range", found, "a row from -128 to 127", (module.tensor("weight"),),
