@@ -6,7 +6,7 @@ each class once and speaks for all its members.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import eq
@@ -175,13 +175,16 @@ class Context:
         """Every (suffix, spec) that occurs, and by module the positions in it of its tensors.
 
         There are a few dozen looks and perhaps a million tensors: a module is some small integers.
+        Of a name that is stored twice the first counts, whose bytes are read too.
         """
         table, labels = self.checkpoint.table, self.labels
         known: dict[tuple[str, int, int, str | None], int] = {}
         modules: dict[str, list[int]] = {}
-        columns = zip(
+        columns: Iterable[tuple[str, int, int]] = zip(
             table.names, table.dtype_codes.tolist(), table.shape_ids.tolist(), strict=True
         )
+        if table.duplicates:
+            columns = (of for row, of in enumerate(columns) if table.index(of[0]) == row)
         for name, code, shape in columns:
             module, _, suffix = name.rpartition(".")
             look = known.setdefault((suffix, code, shape, labels.get(name)), len(known))

@@ -1,6 +1,8 @@
 """The scan: any number of threads gives one report; shards and tensors narrow it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,22 +150,98 @@ def test_weight_of_another_size_than_stated_cannot_be_read(tmp_path, monkeypatch
         monkeypatch.setattr(module, "jit_pays", lambda size: kernels)
     shutil.copytree(VALID / "float-a1-fp16", tmp_path / "q")
     name = "model.layers.0.self_attn.v_proj.weight"
-    _patch_end(next((tmp_path / "q").glob("*.safetensors")), name)
+    _patch(next((tmp_path / "q").glob("*.safetensors")), name, _end_early)
     results = said(judge(open_checkpoint(tmp_path / "q"), Options()))
     (groups,) = (groups for key, _, groups in results if key == "IDX-001")
     (unreadable,) = (tensors for kind, _, tensors in groups if kind == "unreadable")
     assert name in unreadable
 
 
-def _patch_end(file: Path, name: str) -> None:
-    """Let a tensor end eight bytes early, in a header of the same length."""
+@pytest.mark.parametrize("kernels", [True, False])
+def test_blocks_of_a_dtype_that_numpy_lacks(tmp_path, monkeypatch, kernels):
+    """Its bytes are looked at, whether kernels read them or not."""
+    import shutil
+
+    from slimcheck.values import lots, modules, words
+
+    for module in (lots, modules, words):
+        monkeypatch.setattr(module, "jit_pays", lambda size: kernels)
+    shutil.copytree(VALID / "mxfp4-a1-bf16", tmp_path / "q")
+    name = "model.layers.0.mlp.up_proj"
+
+    def to_halves(tensor: dict[str, Any]) -> None:
+        rows, columns = tensor["shape"]
+        tensor.update(dtype="F4", shape=[rows, 2 * columns])
+
+    before = _module(tmp_path / "q", name).words("weight")
+    _patch(next((tmp_path / "q").glob("*.safetensors")), f"{name}.weight", to_halves)
+    assert _module(tmp_path / "q", name).cls.tensors["weight"].dtype == "F4"
+    assert _module(tmp_path / "q", name).words("weight").sample.tobytes() == before.sample.tobytes()
+    results = said(judge(open_checkpoint(tmp_path / "q"), Options()))
+    assert not [groups for key, _, groups in results if key == "IDX-001" and groups]
+
+
+def _module(directory: Path, name: str) -> Any:
+    from slimcheck.context import Context
+    from slimcheck.values.modules import modules
+
+    checkpoint = open_checkpoint(directory)
+    found = modules(Context(checkpoint, checkpoint, "whole", "A1"))
+    return next(module for module in found if module.name == name)
+
+
+def _end_early(tensor: dict[str, Any]) -> None:
+    tensor["data_offsets"][1] -= 8
+
+
+def _patch(file: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what the header says of a tensor, within the length of the header."""
     import json
     import struct
 
     content = file.read_bytes()
     (size,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + size])
-    header[name]["data_offsets"][1] -= 8
+    change(header[name])
     changed = json.dumps(header, separators=(",", ":")).encode()
     assert len(changed) <= size
+    file.chmod(0o644)
     file.write_bytes(content[:8] + changed.ljust(size) + content[8 + size :])
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize(("suffix", "first"), [
+    ("weight", ("I8", [4, 4])), ("weight", ("I8", [4096, 1024])),
+    ("weight", ("F32", [64, 64])), ("weight_scale", ("F64", [512, 1])),
+])  # fmt: skip
+def test_of_a_name_stored_twice_the_first_is_judged(tmp_path, monkeypatch, kernels, suffix, first):
+    """Its bytes by its own shape and dtype: by those of the other, a kernel would leave them."""
+    import json
+    import shutil
+
+    import numpy as np
+
+    from slimcheck.context import Context, Spec
+    from slimcheck.values import integers, lots, modules, words
+    from slimspec.checkpoint.dtypes import BITS
+
+    for module in (integers, lots, modules, words):
+        monkeypatch.setattr(module, "jit_pays", lambda size: kernels)
+    shutil.copytree(VALID / "w8a8-a0-bf16", tmp_path / "q")
+    layer = "model.layers.0.self_attn"
+    table = open_checkpoint(tmp_path / "q").table
+    last = table.row(table.index(f"{layer}.q_proj.{suffix}"))
+    header, size = {}, 0  # what looks like the second comes before the first
+    for name, (tag, shape) in ("k_proj", (last.dtype, last.shape)), ("q_proj", first):
+        begin, size = size, size + int(np.prod(shape)) * BITS[tag] // 8
+        member = {"dtype": tag, "shape": shape, "data_offsets": [begin, size]}
+        header[f"{layer}.{name}.{suffix}"] = member
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + b"\x01" * size
+    (tmp_path / "q" / "a.safetensors").write_bytes(content)
+
+    checkpoint = open_checkpoint(tmp_path / "q")
+    (groups,) = (g for key, _, g in said(judge(checkpoint, Options())) if key == "DIR-009")
+    assert list(groups[0][2]) == list(header)
+    classes = Context(checkpoint, checkpoint, "whole", "A0").class_of
+    assert classes[f"{layer}.q_proj"].tensors[suffix] == Spec(first[0], tuple(first[1]), "W8A8")

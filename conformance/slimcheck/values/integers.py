@@ -182,7 +182,13 @@ def lot_stats(handle: int, matrices: Sequence[Matrix]) -> list[IntegerStats] | N
 
 
 def integer_stats(flat: NDArray[np.uint8], m: Matrix) -> IntegerStats:
-    """Return the statistics of a matrix, of which `flat` are the bytes."""
+    """Return the statistics of a matrix, of which `flat` are the bytes.
+
+    Raises:
+        ValueError: there are more bytes than the matrix has, or fewer.
+    """
+    if flat.size != m.form.nbytes:  # a kernel would read past them
+        raise ValueError(f"{flat.size} bytes, where {m.form.stored} are stored")
     if not CAN_READ or not jit_pays(flat.size) or not m.form.whole:
         return _plain_stats(flat, m)
     room = _Room([m])
