@@ -250,7 +250,13 @@ class Module:
             if whole and words.can_be_read and jit_pays(words.nbytes):
                 with suppress(OSError), open(path, "rb") as stream:
                     found = word_lot(stream.fileno(), [words])
-            tensor.words = found[0] if found else word_stats(self.array(suffix), words)
+            if found:
+                tensor.words = found[0]
+            elif whole and numpy_dtype(words.tag) is None:
+                raw = self.kind.context.checkpoint.raw(self.tensor(suffix))
+                tensor.words = word_stats(raw, words)
+            else:
+                tensor.words = word_stats(self.array(suffix), words)
         return tensor.words
 
     def release(self) -> None:
