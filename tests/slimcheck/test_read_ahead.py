@@ -47,11 +47,14 @@ def test_weights_that_lie_near_are_asked_for_at_once(asked):
     assert asked([(0, 5), (6 + MB, 7 + MB)]) == [(0, 5), (6 + MB, 1)]
     assert asked([(10, 20), (0, 5)]) == [(10, 10), (0, 5)]
     assert asked([(-1, -1), (3, 3)]) == []
+    assert asked([(-1, -1), (3, 5)]) == [(3, 2)]
 
 
 def test_what_the_system_has_is_not_asked_for(asked):
     assert asked([(0, 9 * MB)], there=9 * MB) == []
     assert asked([(0, 9 * MB)], there=7 * MB) == [(0, 9 * MB)]
+    assert asked([(0, 9 * MB)], there=9 * MB - 1) == [(0, 9 * MB)]
+    assert asked([(100, MB)], there=4096) == [(100, MB - 100)]  # the page that ends the header
 
 
 def test_file_that_cannot_be_opened_is_left_to_the_rules(asked, tmp_path):

@@ -47,6 +47,25 @@ def test_threads_do_not_change_the_report(damaged, monkeypatch):
     assert any(groups for _, _, groups in reports[0])
 
 
+def test_modules_are_handed_over_in_lots_of_bytes_and_of_modules(monkeypatch):
+    """However small they are: each takes memory while it is judged."""
+    from types import SimpleNamespace
+
+    from slimcheck.values import scan
+
+    monkeypatch.setattr(scan, "_SMALL_JOB", 100)
+    monkeypatch.setattr(scan, "_MOST_MODULES", 7)
+    kind = SimpleNamespace(memory=[0])
+
+    def lots(nbytes):
+        chosen = [SimpleNamespace(nbytes=nbytes, kind=kind, number=0) for _ in range(20)]
+        return [len(job.modules) for job in scan._jobs(chosen)]
+
+    assert lots(1) == [7, 7, 6]
+    assert lots(30) == [4] * 5
+    assert lots(scan._JOB) == [1] * 20
+
+
 def test_memory_bound_lets_one_job_run(damaged, monkeypatch):
     from slimcheck.values import scan
 

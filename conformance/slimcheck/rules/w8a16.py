@@ -76,7 +76,7 @@ def some_row_uses_both_ends(ck: Context, module: Module) -> Iterator[Finding]:
     stats = module.integers
     if stats is None or not stats.least.size or not module.has_offsets:
         return
-    if _use_both_ends(Groups(stats.least, stats.most)).any():  # so it is mostly
+    if _use_both_ends(Groups(stats.least, stats.most)).any():  # then the row of a group does too
         return
     rows = module.rows
     if rows is not None and not _use_both_ends(rows).any():

@@ -80,7 +80,7 @@ class IntegerStats:
         if columns == groups:
             return Groups(self.least, self.most)
         least, most = (_by_place(x, columns) for x in (self.least, self.most))
-        return Groups(least.min(axis=0, initial=127), most.max(axis=0, initial=-128))
+        return Groups(least.min(axis=0), most.max(axis=0))
 
 
 def _by_place(x: NDArray[np.int8], columns: int) -> NDArray[np.int8]:

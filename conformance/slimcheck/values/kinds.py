@@ -1,7 +1,7 @@
 """What the modules of a class have in common at value level: all that headers tell of them.
 
 A directory has a hundred thousand modules of some dozens of kinds; what can be asked of the kind is
-not asked of each module.
+not asked of each module. Where the members lie, and what they take, is made for all at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ from slimspec.checkpoint.dtypes import BITS
 from slimspec.schemes.int4 import AXES
 
 _WORDS = frozenset({*EXPONENT, "U8"})
-_LEAST = 2  # rows: what has one row may have one scale, which is no scale of rows
+_LEAST_ROWS = 2  # what has one row may have one scale, which is no scale of rows
 # bytes of memory for a byte of a tensor while rules look at it: what is unpacked or widened
 _COST = {"F16": 1, "BF16": 1, "F32": 1}
 _UNPACKED = 8  # two codes a byte beside an unsummed scale_bias, in float32
-_WIDENED = 8
+_OTHER = 8
 
 
 class Kind:
@@ -67,7 +67,7 @@ class Kind:
         return [guest for suffix in self.cls.tensors for guest in known.get(suffix, ())]
 
     @kept
-    def counted(self) -> int:
+    def counted_bytes(self) -> int:
         """Bytes of the weight, if kernels can count it as they read the file; or 0.
 
         Of a weight of floats, or of bytes that hold them, nothing but `words` is judged.
@@ -89,7 +89,11 @@ class Kind:
     def has_rows_only(self) -> bool:
         """Whether all its tensors have a row for each row of the weight."""
         shape = self.cls.tensors["weight"].shape if "weight" in self.cls.tensors else ()
-        if len(shape) != 2 or shape[0] < _LEAST or (self.form is None and not self.counted):
+        if (
+            len(shape) != 2
+            or shape[0] < _LEAST_ROWS
+            or (self.form is None and not self.counted_bytes)
+        ):
             return False
         rows = (self.form.shape if self.form else shape)[0], shape[0]
         return all(spec.shape and spec.shape[0] in rows for spec in self.cls.tensors.values())
@@ -100,31 +104,31 @@ class Kind:
         table, members = self.context.checkpoint.table, self.cls.members
         rows = np.array(
             [table.index(join(m, suffix)) for m in members for suffix in self.cls.tensors], np.int64
-        ).reshape(len(members), -1)
+        ).reshape(len(members), len(self.cls.tensors))
         return np.stack([table.file_ids[rows], table.begin[rows], table.end[rows]], axis=2)
 
     @kept
-    def nbytes(self) -> list[int]:
+    def sizes(self) -> list[int]:
         """By member: stored bytes of all its tensors."""
-        return [int(size) for size in self._sizes.sum(axis=1)]
+        return [int(size) for size in self._stored.sum(axis=1)]
 
     @kept
     def memory(self) -> list[int]:
         """By member: bytes of memory that its tensors take while rules look at them."""
         costs = [self._cost(suffix, spec.dtype) for suffix, spec in self.cls.tensors.items()]
-        return [int(size) for size in self._sizes @ np.array(costs, np.int64)]
+        return [int(size) for size in self._stored @ np.array(costs, np.int64)]
 
     @property
-    def _sizes(self) -> NDArray[np.int64]:
+    def _stored(self) -> NDArray[np.int64]:
         return np.maximum(self.spans[:, :, 2] - self.spans[:, :, 1], 0)
 
     def _cost(self, suffix: str, dtype: str) -> int:
         if suffix == "weight":
             if self.form is not None:
                 return _UNPACKED if self.cls.shapes.get("scale_bias") == self.form.shape else 0
-            if self.counted:
+            if self.counted_bytes:
                 return 0
-        return _COST.get(dtype, _WIDENED)
+        return _COST.get(dtype, _OTHER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from slimspec.numeric.deq_word import decode_deq_scale
 from slimspec.numeric.jit import jit_pays
 from slimspec.pack import unpack_int4
 
-_WIDENED = frozenset({"F16", "BF16", "F32", "I8"})
+_NUMBERS = frozenset({"F16", "BF16", "F32", "I8"})
 
 
 class _Tensor:
@@ -101,7 +101,7 @@ class Module:
     @property
     def nbytes(self) -> int:
         """Stored bytes of all its tensors."""
-        return self.kind.nbytes[self.number]
+        return self.kind.sizes[self.number]
 
     @property
     def packed(self) -> bool:
@@ -166,7 +166,7 @@ class Module:
         NaN loses its payload: a signalling one would make later arithmetic warn.
         """
         spec = self.cls.tensors.get(suffix)
-        if spec is None or spec.dtype not in _WIDENED:
+        if spec is None or spec.dtype not in _NUMBERS:
             return None
         tensor = self._of(suffix)
         if tensor.numbers is None:
@@ -212,7 +212,7 @@ class Module:
     @property
     def counted(self) -> Matrix | Words | None:
         """Its weight, if kernels can count it as they read the file."""
-        size, form = self.kind.counted, self.kind.form
+        size, form = self.kind.counted_bytes, self.kind.form
         if not size:
             return None
         _, begin, end = self.places["weight"]

@@ -24,6 +24,8 @@ class ReadAhead:
         run = ("", 0, 0)
         for module in modules:
             path, begin, end = module.places[module.kind.lead]
+            if begin < 0:  # nothing that could be read
+                continue
             if path == run[0] and 0 <= begin - run[2] <= _GAP:
                 run = (path, run[1], end)
                 continue
@@ -45,11 +47,14 @@ class ReadAhead:
             pass
 
     def _is_there(self, begin: int, end: int) -> bool:
-        """Whether the system has some bytes of a run already: to ask for all takes it longer."""
+        """Whether the system has the bytes that are probed: to ask for all takes it longer.
+
+        The first may be there by the page that ends the header, so the last is probed too.
+        """
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         try:
-            for at in range(begin, end, _PROBED):
+            for at in (*range(begin, end, _PROBED), end - 1):
                 os.preadv(self._handle, [self._byte], at, os.RWF_NOWAIT)
         except OSError:  # it would have to wait, or cannot tell
             return False

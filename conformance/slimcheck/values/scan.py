@@ -28,7 +28,7 @@ from slimspec.checkpoint import CheckpointError
 
 Progress = Callable[[int, int], None]  # bytes done since the last call, bytes in all
 Rules = Sequence[tuple[ValueRule, Sequence[str]]]  # with the types that it is about
-# the rules about some types but for those that some requirements have, and all requirements
+# (types, cleared) -> the rules left, and the requirements of all rules about such types
 Fitting = Callable[[frozenset[str], frozenset[str]], tuple[Sequence[ValueRule], frozenset[str]]]
 
 _IN_FLIGHT = 768 << 20  # bytes of memory; a larger module runs alone
@@ -36,6 +36,7 @@ _AHEAD = 512 << 20  # bytes of files that wait behind the oldest job: so far we 
 _JOB = 16 << 20  # modules are handed to a thread in lots of about so many bytes
 _SMALL_JOB = 64 << 20  # and small ones
 _SMALL = 4 << 20  # bytes of a module, below: many are handed over and judged together
+_MOST_MODULES = 4096  # of a job, however small: each takes memory while it is judged
 _MOST_THREADS = 8
 _NONE: frozenset[str] = frozenset()
 _turn = Lock()  # of threads with small modules
@@ -124,7 +125,8 @@ def _jobs(chosen: Iterable[Module]) -> Iterator[Job]:
         job.modules.append(module)
         job.nbytes += module.nbytes
         job.memory += module.kind.memory[module.number]
-        if job.nbytes >= (_SMALL_JOB if job.small else _JOB):
+        enough = _SMALL_JOB if job.small else _JOB
+        if job.nbytes >= enough or len(job.modules) >= _MOST_MODULES:
             yield job
             job = Job()
     if job.modules:
