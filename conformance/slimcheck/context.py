@@ -6,14 +6,14 @@ each class once and speaks for all its members.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import eq
 from typing import TYPE_CHECKING, Any
 
 from slimcheck.labels import types_of_label
-from slimcheck.layouts import Problem, problems
+from slimcheck.layouts import Problem, contradictions, problems
 from slimspec import layout
 from slimspec.layout.beside import SHARD, is_norm_copy
 
@@ -175,19 +175,16 @@ class Context:
         """Every (suffix, spec) that occurs, and by module the positions in it of its tensors.
 
         There are a few dozen looks and perhaps a million tensors: a module is some small integers.
-        Of a name that is stored twice the first counts, whose bytes are read too.
         """
         table, labels = self.checkpoint.table, self.labels
         known: dict[tuple[str, int, int, str | None], int] = {}
         modules: dict[str, list[int]] = {}
-        columns: Iterable[tuple[str, int, int]] = zip(
-            table.names, table.dtype_codes.tolist(), table.shape_ids.tolist(), strict=True
-        )
-        if table.duplicates:
-            columns = (of for row, of in enumerate(columns) if table.index(of[0]) == row)
-        for name, code, shape in columns:
+        codes, shape_ids = table.dtype_codes.tolist(), table.shape_ids.tolist()
+        for row, name in table.firsts():
             module, _, suffix = name.rpartition(".")
-            look = known.setdefault((suffix, code, shape, labels.get(name)), len(known))
+            look = known.setdefault(
+                (suffix, codes[row], shape_ids[row], labels.get(name)), len(known)
+            )
             if module in modules:
                 modules[module].append(look)
             else:
@@ -229,6 +226,11 @@ class Context:
     def problems(self) -> list[Problem]:
         """Everything in which a class contradicts the layout of its label."""
         return list(problems(self))
+
+    @cached_property
+    def contradictions(self) -> Mapping[int, str]:
+        """By id of a class: the tensor with which no arithmetic of its type is defined."""
+        return contradictions(self.problems, self.profile)
 
     def of(self, *types: str) -> Iterator[ModuleClass]:
         """Classes whose weight is of one of `types` (layout types or wrappers)."""

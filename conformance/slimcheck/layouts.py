@@ -5,7 +5,7 @@ which label. All of it is compared once per module class; a rule picks the probl
 own with `breaches`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -111,6 +111,26 @@ def problems(ck: "Context") -> Iterator[Problem]:
         rules = rules_of(own, ck.profile) if own else None
         if own is not None and rules is not None and _is_linear_of(cls, rules):
             yield from _Judged(ck, cls, own, rules).problems()
+
+
+def contradictions(found: Iterable[Problem], profile: str) -> dict[int, str]:
+    """By id of a class: the first tensor with which no arithmetic of its type is defined.
+
+    A float of another width than the layout's is a number still.
+    """
+    told: dict[int, str] = {}
+    for problem in found:
+        cls, suffix = problem.cls, problem.suffix
+        if problem.aspect == DTYPE:
+            own = label_of(cls, profile)
+            rules = rules_of(own, profile) if own else None
+            dtypes = rules[suffix].resolve_dtypes() if rules and suffix in rules else frozenset()
+            if FLOATS.issuperset({cls.tensors[suffix].dtype, *dtypes}):
+                continue
+        elif problem.aspect != SHAPE:
+            continue
+        told.setdefault(id(cls), f"{suffix}: {problem.found}, expected {problem.expected}")
+    return told
 
 
 def _is_linear_of(cls: "ModuleClass", rules: Rules) -> bool:

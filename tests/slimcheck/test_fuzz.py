@@ -58,7 +58,7 @@ edits = st.lists(
     st.tuples(
         st.sampled_from(
             ["drop", "label", "value", "metadata", "cast", "reshape", "fill", "poke", "rename",
-             "config", "tag", "shape", "offsets", "cut"]
+             "config", "tag", "shape", "offsets", "cut", "swap", "twice"]
         ),
         st.integers(0, 10**6),
         st.tuples(values, labels, keys, shapes, st.sampled_from(TAGS)),
@@ -122,15 +122,30 @@ def damage(file: Path, edit) -> None:
         return
     if not header:
         return
-    entry = header[sorted(header)[seed % len(header)]]
+    names = sorted(name for name in header if name != "__metadata__")
+    name, other = names[seed % len(names)], names[seed // 97 % len(names)]
+    entry = header[name]
     if kind == "tag":
         entry["dtype"] = tag
     elif kind == "shape":
         entry["shape"] = shape
     elif kind == "offsets":
         entry["data_offsets"] = [seed % 97, seed]
+    elif kind == "swap":
+        header[name], header[other] = header[other], entry
+    elif kind == "twice":
+        twice(file.with_name(f"{'az'[seed % 2]}.safetensors"), name, header[other], content)
+        return
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def twice(file: Path, name: str, entry, content: bytes) -> None:
+    """Write a second tensor of that name, which looks like another, into a file of its own."""
+    begin, end = entry["data_offsets"]
+    first = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps({name: {**entry, "data_offsets": [0, end - begin]}}).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + content[first + begin : first + end])
 
 
 @pytest.mark.parametrize(("profile", "type_"), KINDS)
@@ -208,7 +223,7 @@ def judge_edited(draft, changes, forced):
     with TemporaryDirectory() as place:
         directory = draft.write(Path(place) / "checkpoint")
         for edit in changes:
-            if edit[0] in ("tag", "shape", "offsets", "cut"):
+            if edit[0] in ("tag", "shape", "offsets", "cut", "swap", "twice"):
                 damage(next(directory.rglob("*.safetensors")), edit)
         with suppress(CheckpointError):  # its one line is the command's answer
             run_judge(open_checkpoint(directory), Options(producer=forced, tp=3))

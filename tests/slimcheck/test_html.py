@@ -172,6 +172,19 @@ def test_deq_scale_is_decoded_by_bits(directory: Path) -> None:
     assert entry.powers.sum() == decoded.size
 
 
+def test_scale_that_is_stored_twice_is_counted_once(directory: Path) -> None:
+    """By the dtype of the copy that is read, the first, whatever the other is."""
+    before = scales(run(directory))
+    path = directory / "z.safetensors"
+    for name, array in load_file(directory / SHARD).items():
+        if name.endswith((".deq_scale", ".weight_scale")):
+            save_file({name: np.ones(array.shape, np.uint8)}, path)
+            found = scales(run(directory))
+            assert [(e.tensors, e.elements) for e in found] == [
+                (e.tensors, e.elements) for e in before
+            ]
+
+
 def test_unreadable_scale_is_counted_not_skipped(directory: Path) -> None:
     report = run(directory, level="layout")
     path = directory / SHARD

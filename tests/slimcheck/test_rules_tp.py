@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from slimcheck.engine import Options, Status
 from slimcheck.engine import judge as run_judge
@@ -194,6 +195,13 @@ def fused_names(draft, rank):
 
 def test_parts_of_one_cut_are_valid(builders, tmp_path):
     assert two_parts(builders, tmp_path, lambda draft, rank: None) == set()
+
+
+def test_info_that_is_stored_twice_is_read_once(builders, tmp_path):
+    two_parts(builders, tmp_path, lambda draft, rank: None)
+    part = sorted(path for path in (tmp_path / "parts").iterdir() if path.is_dir())[0]
+    save_file({f"{Q0}.info": np.zeros((5, 2), np.int8)}, part / "a.safetensors")
+    assert "DIR-009" in ids(tmp_path / "parts")
 
 
 @pytest.mark.parametrize("change", [cut_differently, of_another_model, fused_names])

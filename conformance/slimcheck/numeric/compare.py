@@ -145,6 +145,8 @@ def _linear(
     def unjudged(note: str) -> Comparison:
         return Comparison(module.name, label, Outcome.NOT_JUDGED, note=note)
 
+    if id(module.cls) in context.contradictions:
+        return unjudged(context.contradictions[id(module.cls)])
     shards = sum(
         other.startswith(module.name.rpartition(".")[0] + ".") for other in module.cls.members
     )

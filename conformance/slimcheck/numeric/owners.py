@@ -36,7 +36,7 @@ class Owners:
         self._model = model
         self._by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
         table = model.checkpoint.table
-        for row, name in enumerate(table.names):
+        for row, name in table.firsts():
             self._by_shape[table.shape(row)].append(name)
 
     def claim(self, row: Comparison) -> Comparison:

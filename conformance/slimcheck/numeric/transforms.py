@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimcheck.context import Context
+from slimcheck.context import Context, join
 from slimcheck.layouts import is_norm
 from slimcheck.numeric.floats import FloatModel
 from slimcheck.numeric.measure import ROUNDING, distance
 from slimcheck.numeric.numerics import Stored
 from slimcheck.numeric.sample import layer_of
 from slimspec import schemes
-from slimspec.checkpoint import open_checkpoint
+from slimspec.checkpoint import CheckpointError, open_checkpoint
 from slimspec.numeric import as_float32, to_dtype
 
 Vector = NDArray[np.float64]
@@ -147,7 +147,7 @@ class Transforms:
         """(tensor, its own factor, error of that) of what gives the layer's linear its k inputs."""
         layer = layer_of(name)
         linears = []
-        for row, other in enumerate(self._ck.table.names):
+        for row, other in self._ck.table.firsts():
             module, _, suffix = other.rpartition(".")
             if suffix != "weight" or layer_of(module) != layer or module == name:
                 continue
@@ -166,27 +166,17 @@ class Transforms:
 
     def _fitted(self, module: str, there: NDArray[Any]) -> "_Fit | None":
         """How rows and columns of another linear were scaled."""
+        cls = self._context.class_of[module]
         label = self._context.labels.get(f"{module}.weight")
-        if label is None or there.size > _LARGEST:
+        if label is None or there.size > _LARGEST or id(cls) in self._context.contradictions:
             return None
-        tensors = {
-            suffix: self._ck.tensor(f"{module}.{suffix}")
-            for suffix in self._modules.get(module, ())
-        }
         try:
             scheme = schemes.get(label)
+            tensors = {suffix: self._ck.tensor(join(module, suffix)) for suffix in cls.tensors}
             back = scheme.dequantize(scheme.from_tensors(tensors, self._context.profile, module))
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, CheckpointError):
             return None
         return _fit(back, as_float32(there)) if back.shape == there.shape else None
-
-    @cached_property
-    def _modules(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for other in self._ck.table.names:
-            module, _, suffix = other.rpartition(".")
-            found.setdefault(module, []).append(suffix)
-        return found
 
     def _repeated(self, factors: Vector, k: int) -> Vector:
         """Row factors of a value projection, once for every query head that reads it."""
@@ -236,7 +226,7 @@ class Transforms:
         if not folder.is_dir():
             return None
         held = open_checkpoint(folder)
-        for row, name in enumerate(held.table.names):
+        for row, name in held.table.firsts():
             shape = held.table.shape(row)
             if len(shape) == 2 and shape[0] == shape[1] and held.table.dtype(row) in ROTATION_TYPES:
                 return as_float32(held.tensor(name))

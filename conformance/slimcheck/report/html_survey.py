@@ -68,7 +68,8 @@ def scales(report: Report) -> list[Scales]:
             name = holder.table.names[row]
             suffix = name.rpartition(".")[2]
             read = _reader(suffix, holder.table.dtype(row))
-            if read is None or not holder.is_asked(name):
+            again = holder.table.index(name) != row
+            if read is None or again or not holder.is_asked(name):
                 continue
             key = (labels.get(name, UNDESCRIBED), suffix)
             entry = found.setdefault(key, Scales(*key))

@@ -83,7 +83,7 @@ def _sizes(part: "Checkpoint") -> dict[str, tuple[int, int]]:
     """Module -> n, k of its info (k in bytes)."""
     table = part.table
     found = {}
-    for row, name in enumerate(table.names):
+    for row, name in table.firsts():
         if name.endswith(".info") and table.dtype(row) == "I64" and table.shape(row) == (5,):
             info = part.tensor(name)
             found[name.removesuffix(".info")] = (int(info[3]), int(info[2]))

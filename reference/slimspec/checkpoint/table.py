@@ -84,6 +84,13 @@ class TensorTable:
         """Return the first row of `name`, or None."""
         return self._rows.get(name)
 
+    def firsts(self) -> Iterator[tuple[int, str]]:
+        """Rows with their names, in order; of a name stored twice the first, which is read."""
+        rows = enumerate(self.names)
+        if not self.duplicates:
+            return rows
+        return (item for item in rows if self._rows[item[1]] == item[0])
+
     def absent(self, names: Iterable[str]) -> list[str]:
         """Return those of `names` that no file holds, in their order."""
         rows = self._rows  # not through `in`: there may be a million names
