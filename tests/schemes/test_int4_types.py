@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from slimspec.schemes import Linear, get
-from slimspec.schemes.w4a8_dynamic import scale_bias
+from slimspec.schemes.w4a8_dynamic import level_one, scale_bias
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -105,6 +105,19 @@ def test_two_level_scale_bias_takes_the_row_scale_in_bfloat16() -> None:
     # 32 float32 products and 31 sums of at most Σ|ŵ|
     bound = 64 * 2.0**-24 * 8 * (np.abs(int8) * narrow).sum(axis=1, keepdims=True)
     assert (np.abs(q.need("scale_bias") - exact) <= bound).all()
+
+
+@pytest.mark.parametrize(("scale", "said"), [(-16.25, None), (18.0, None), (18.5, "18.5"),
+                                             (np.nan, "nan"), (-np.inf, "-inf")])  # fmt: skip
+def test_second_scale_whose_products_are_no_int8_is_refused(scale: float, said: str | None) -> None:
+    """A cast of such a float is what the processor makes of it."""
+    q = np.array([[7, -7, 1, 0, 2, 2, 7, 7]], np.int8)
+    second = np.array([[1, scale]], np.float32)
+    if said is None:
+        np.testing.assert_array_equal(level_one(q, second)[0, 4:], np.trunc(scale * q[0, 4:]))
+        return
+    with pytest.raises(ValueError, match=rf"weight_scale_second: found {said} at \[0, 1\]"):
+        level_one(q, second)
 
 
 def test_nibble_split_of_the_device_adds_up_to_the_plain_product() -> None:

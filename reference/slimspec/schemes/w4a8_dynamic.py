@@ -98,9 +98,18 @@ class W4A8Dynamic(Int4Scheme):
 
 
 def level_one(q: NDArray[np.int8], second: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Return second · q as int8 [n, k]; |second · q| <= 119 by construction."""
+    """Return second · q as int8 [n, k]; |second · q| <= 119 by construction.
+
+    Raises:
+        ValueError: a product that int8 does not hold, of a damaged scale.
+    """
     groups = group_view(q, q.shape[1] // second.shape[1])  # (n, k // g, g)
-    return mul(groups, second[..., None], np.float32).astype(np.int8).reshape(q.shape)
+    wide = mul(groups, second[..., None], np.float32)
+    if not (wide.min(initial=0) > -129 and wide.max(initial=0) < 128):  # NaN is neither
+        row, group, _ = np.argwhere(~((wide > -129) & (wide < 128)))[0]
+        found = f"{float(second[row, group])!r} at [{row}, {group}]"
+        raise ValueError(f"weight_scale_second: found {found}; expected its products within int8")
+    return wide.astype(np.int8).reshape(q.shape)
 
 
 def bias_terms(
